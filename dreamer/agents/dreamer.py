@@ -1,0 +1,154 @@
+"""Dreamer (paper, Algorithm 1): a world model, and an actor and a value network trained in its imagination."""
+
+import numpy as np
+import tensorflow as tf
+
+from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
+from dreamer.behavior.returns import lambda_return, trajectory_weights
+from dreamer.nets.layers import flatten_leading, seed_stream
+from dreamer.nets.optimizer import Optimizer
+from dreamer.world_model.rssm import feature
+from dreamer.world_model.world_model import WorldModel, preprocess
+
+
+class Dreamer:
+    """The agent of the paper.
+
+    model, actor, value, behavior, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of
+    the same names. loss_scale is for float16.
+    """
+
+    def __init__(self, action_space, *, model, actor, value, behavior, optimizer, explore, seed, loss_scale=False):
+        model, actor, value = dict(model), dict(actor), dict(value)
+        learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
+        self._horizon, self._lambda = behavior["horizon"], behavior["return_lambda"]
+        self._noise, self._has_discount_head = explore["noise"], model["discount_head"]
+        self._actions = action_space.size
+        seeds = seed_stream(seed)
+        width = model["stoch"] + model["deter"]
+        self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
+        self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
+        self.value = Value(width, seeds=seeds, **value)
+        networks = {"model": self.world_model, "actor": self.actor, "value": self.value}
+        self.optimizers = {
+            name: Optimizer(
+                network.trainable_variables, lr=learning_rates[name], loss_scale=loss_scale, name=name, **optimizer
+            )
+            for name, network in networks.items()
+        }
+        self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
+        self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
+
+    def checkpoint(self):
+        """Networks, optimisers, update counter and random generator, by name."""
+        return {
+            "world_model": self.world_model,
+            "actor": self.actor,
+            "value": self.value,
+            **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
+            "updates": self.updates,
+            "random": self.random,
+        }
+
+    @tf.function
+    def train(self, batch):
+        """One update of all three networks from a Batch. Returns scalar metrics.
+
+        Each tape covers one loss and each optimiser holds one network's variables, so that a gradient reaches a network
+        from its own loss only.
+        """
+        with tf.GradientTape() as model_tape:
+            model_loss, posterior, metrics = self.world_model.loss(batch, self._stoch_noise(batch.reward.shape))
+            model_scaled = self.optimizers["model"].scale(model_loss)
+
+        with tf.GradientTape() as actor_tape:
+            features = self._imagine(posterior)  # [H, N, F]
+            reward, discount = self.world_model.reward(features), self.world_model.discount(features)
+            returns = lambda_return(reward, self.value(features), discount, self._lambda)  # [H - 1, N]
+            weights = trajectory_weights(discount)
+            policy_loss = actor_loss(returns, weights)
+            actor_scaled = self.optimizers["actor"].scale(policy_loss)
+
+        with tf.GradientTape() as value_tape:
+            value = self.value(tf.stop_gradient(features)[:-1])
+            critic_loss = value_loss(value, returns, weights)
+            value_scaled = self.optimizers["value"].scale(critic_loss)
+
+        for name, tape, loss in (
+            ("model", model_tape, model_scaled),
+            ("actor", actor_tape, actor_scaled),
+            ("value", value_tape, value_scaled),
+        ):
+            step = self.optimizers[name].step(tape, loss)
+            metrics |= {f"{name}_{key}": number for key, number in step.items()}
+        self.updates.assign_add(1)
+        return metrics | {
+            "actor_loss": policy_loss,
+            "value_loss": critic_loss,
+            "imagined_reward": tf.reduce_mean(reward),
+            "imagined_return": tf.reduce_mean(returns),
+            "imagined_value": tf.reduce_mean(value),
+            "actor_entropy": tf.reduce_mean(self.actor.distribution(features[0]).entropy(self._seed(), samples=1)),
+        }
+
+    def _imagine(self, posterior):
+        """H steps from every posterior state [B, T, ...]: features [H, N, F]."""
+        if self._has_discount_head:  # The last step may be terminal: nothing to imagine from there.
+            posterior = tf.nest.map_structure(lambda x: x[:, :-1], posterior)
+        start = tf.nest.map_structure(lambda x: flatten_leading(tf.stop_gradient(x), 1)[0], posterior)
+        return imagine(
+            self.world_model.rssm.img_step,
+            lambda features, seed: self.actor.distribution(features).sample(seed),
+            feature,
+            start,
+            self._stoch_noise([self._horizon, start.stoch.shape[0]]),
+            tf.transpose(self.random.make_seeds(self._horizon)),
+        )
+
+    def initial(self):
+        """Carry before the first step: the zero state and no action, for one environment."""
+        return self.world_model.rssm.initial(1), tf.zeros([1, self._actions])
+
+    def act(self, observation, carry, explore):
+        """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
+        policy = self.explore if explore else self.evaluate
+        action, carry = policy(observation["image"][None], np.asarray(observation["is_first"])[None], carry)
+        return action[0].numpy(), carry
+
+    @tf.function
+    def evaluate(self, image, is_first, carry):
+        """Mode actions. image: [B, 64, 64, 3] uint8, is_first: [B], carry: (State, previous action)."""
+        state = self._filter(image, is_first, carry)
+        action = self.actor.distribution(feature(state)).mode(self._seed())
+        return action, (state, action)
+
+    @tf.function
+    def explore(self, image, is_first, carry):
+        """Sampled actions with Normal(0, noise) added, clipped to [-1, 1] (paper, Appendix A)."""
+        state = self._filter(image, is_first, carry)
+        action = self.actor.distribution(feature(state)).sample(self._seed())
+        action = exploration_noise(action, self._noise, self.random.normal(tf.shape(action)))
+        return action, (state, action)
+
+    @tf.function(reduce_retracing=True)
+    def open_loop(self, batch, context):
+        """Images [B, T, 64, 64, 3] in [0, 1] and rewards [B, T]: `context` reconstructions, then imagination."""
+        return self.world_model.open_loop(batch, self._stoch_noise(batch.reward.shape), context)
+
+    def _filter(self, image, is_first, carry):
+        """Posterior state after one more observation; an episode begins with the zero state and no action."""
+        state, action = carry
+        action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
+        embed = self.world_model.encoder(preprocess(image))
+        return self.world_model.rssm.obs_step(state, action, embed, is_first, self._stoch_noise(image.shape[:1]))
+
+    def _stoch_noise(self, shape):
+        return self.random.normal([*shape, self.world_model.rssm.stoch])
+
+    def _seed(self):
+        return self.random.make_seeds(1)[:, 0]
+
+
+def exploration_noise(action, scale, noise):
+    """clip(action + scale * noise, -1, 1), elementwise (paper, Appendix A). noise: standard normal, of action's shape."""
+    return tf.clip_by_value(action + scale * noise, -1.0, 1.0)

@@ -1,0 +1,87 @@
+"""Distributions of the model and the actor. Parameters are taken to float32 before anything is computed with them."""
+
+import math
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+# Largest float32 below 1: the inverse of tanh is finite there.
+_BELOW_ONE = 1.0 - 2.0**-24
+
+
+def normal(mean, std=1.0, event_ndims=1):
+    """Normal(mean, std) independent over the last `event_ndims` dimensions: log_prob sums over them, in float32."""
+    mean = _at_least_float32(mean)
+    return tfd.Independent(tfd.Normal(mean, tf.cast(std, mean.dtype)), event_ndims)
+
+
+def bernoulli(logit):
+    """Bernoulli over soft targets: log_prob(p) = p ln sigmoid(logit) + (1 - p) ln sigmoid(-logit), in float32."""
+    return tfd.Bernoulli(logits=_at_least_float32(logit), dtype=tf.float32)
+
+
+class TanhNormal:
+    """a = tanh(x), x ~ Normal(mean, std): actions in (-1, 1) with a reparameterised sample. Parameters: [..., A]."""
+
+    def __init__(self, mean, std):
+        self.mean, self.std = _at_least_float32(mean), _at_least_float32(std)
+        self._base = tfd.Normal(self.mean, self.std)
+
+    def sample(self, seed):
+        """[..., A]; seed: int32 or int64 [2]. Gradients reach mean and std."""
+        return tf.tanh(self._draw([], seed))
+
+    def log_prob(self, action):
+        """[..., A] in [-1, 1] -> [...]; an action at the border counts as the float32 number next to it."""
+        return self._log_prob_before_tanh(tf.atanh(tf.clip_by_value(action, -_BELOW_ONE, _BELOW_ONE)))
+
+    def entropy(self, seed, samples=100):
+        """Monte Carlo estimate of -E[ln p(a)]: [...], in nats."""
+        return -tf.reduce_mean(self._log_prob_before_tanh(self._draw([samples], seed)), 0)
+
+    def mode(self, seed, samples=100):
+        """The likeliest of `samples` draws, chosen for each batch element by itself: [..., A] (TF2 release)."""
+        draws = self._draw([samples], seed)
+        best = tf.argmax(self._log_prob_before_tanh(draws), 0)
+        chosen = tf.one_hot(best, samples, axis=0, dtype=draws.dtype)[..., None]
+        return tf.tanh(tf.reduce_sum(draws * chosen, 0))
+
+    def _draw(self, shape, seed):
+        noise = tf.random.stateless_normal(tf.concat([shape, tf.shape(self.mean)], 0), seed, dtype=self.mean.dtype)
+        return self.mean + self.std * noise
+
+    def _log_prob_before_tanh(self, x):
+        # ln(1 - tanh(x)^2), in the form that does not cancel for large |x|.
+        log_slope = 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))
+        return tf.reduce_sum(self._base.log_prob(x) - log_slope, -1)
+
+
+class OneHot:
+    """Categorical over A one-hot actions with straight-through gradients (paper, Section 3). logits: [..., A]."""
+
+    def __init__(self, logits):
+        self._dist = tfd.OneHotCategorical(logits=_at_least_float32(logits), dtype=tf.float32)
+
+    def sample(self, seed):
+        """[..., A] one-hot; the gradient is that of the probabilities."""
+        probs = self._dist.probs_parameter()
+        return tf.stop_gradient(self._dist.sample(seed=seed) - probs) + probs
+
+    def log_prob(self, action):
+        """[..., A] one-hot -> [...]."""
+        return self._dist.log_prob(action)
+
+    def entropy(self, seed=None):
+        """Exact entropy [...], in nats; the seed is not used."""
+        return self._dist.entropy()
+
+    def mode(self, seed=None):
+        """[..., A]: the likeliest action; the seed is not used."""
+        return tf.cast(self._dist.mode(), tf.float32)
+
+
+def _at_least_float32(x):
+    """float16 and bfloat16 become float32; float32 and float64 stay as they are."""
+    return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x

@@ -1,0 +1,47 @@
+"""Adam with global-norm clipping and, for float16, a dynamic loss scale."""
+
+import keras
+import tensorflow as tf
+
+
+class Optimizer(tf.Module):
+    """Minimises one loss over one set of variables (paper, Appendix A: Adam, gradient norm clipped to 100).
+
+    A step whose gradient is not finite changes nothing and reports skipped = 1; with a loss scale it also halves the
+    scale. Checkpoints hold the moments, the step count and the scale.
+    """
+
+    def __init__(self, variables, *, lr, epsilon, clip, loss_scale=False, name):
+        super().__init__(name=name)
+        self._variables = list(variables)
+        self._clip = clip
+        self.adam = keras.optimizers.Adam(lr, epsilon=epsilon)
+        if loss_scale:
+            self.adam = keras.optimizers.LossScaleOptimizer(self.adam)
+        self.adam.build(self._variables)
+        self._scaled = loss_scale
+
+    def scale(self, loss):
+        """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""
+        return self.adam.scale_loss(loss) if self._scaled else loss
+
+    def step(self, tape, scaled_loss):
+        """Differentiate, clip and apply. Returns {"grad_norm": before clipping, "skipped": 0 or 1}, scalars."""
+        gradients = tape.gradient(scaled_loss, self._variables)
+        missing = [v.path for v, g in zip(self._variables, gradients, strict=True) if g is None]
+        if missing:
+            raise ValueError(f"{self.name}: the loss does not depend on {', '.join(missing)}")
+        scale = tf.cast(self.adam.dynamic_scale, tf.float32) if self._scaled else 1.0
+        norm = tf.linalg.global_norm(gradients) / scale
+        finite = tf.math.is_finite(norm)
+        factor = self._clip / tf.maximum(norm, self._clip)
+        clipped = [g * tf.cast(factor, g.dtype) for g in gradients]
+        if self._scaled:
+            self.adam.apply(clipped, self._variables)  # Unscales, and skips non-finite gradients, by itself.
+        else:
+            tf.cond(finite, lambda: self._apply(clipped), lambda: tf.constant(0))
+        return {"grad_norm": norm, "skipped": 1.0 - tf.cast(finite, tf.float32)}
+
+    def _apply(self, gradients):
+        self.adam.apply(gradients, self._variables)
+        return tf.constant(0)

@@ -1,0 +1,122 @@
+"""The world model: encoder, RSSM and heads, and the loss that trains them (paper, Section 4, eq. 10)."""
+
+import keras
+import tensorflow as tf
+
+from dreamer.nets.distributions import bernoulli, normal
+from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder
+from dreamer.world_model.rssm import RSSM, feature
+
+
+def preprocess(image):
+    """uint8 [..., 64, 64, 3] -> float32 in [-0.5, 0.5]."""
+    return tf.cast(image, tf.float32) / 255.0 - 0.5
+
+
+def gaussian_kl(mean, std, prior_mean, prior_std):
+    """KL(N(mean, std) || N(prior_mean, prior_std)) in nats, summed over the last dimension: [..., S] -> [...]."""
+    ratio = tf.square(std / prior_std)
+    distance = tf.square((mean - prior_mean) / prior_std)
+    return 0.5 * tf.reduce_sum(ratio + distance - 1.0 - tf.math.log(ratio), -1)
+
+
+def free_nats_after_mean(kl, free_nats):
+    """max(mean KL, free nats): the TF2 release's form. kl: [B, T] -> scalar."""
+    return tf.maximum(tf.reduce_mean(kl), free_nats)
+
+
+class WorldModel(keras.layers.Layer):
+    """Encoder e(o_t), RSSM, decoder p(o_t | s_t), reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
+
+    gamma is the discount factor that the discount head learns to multiply its targets with.
+    """
+
+    def __init__(
+        self,
+        actions,
+        *,
+        deter,
+        stoch,
+        hidden,
+        min_std,
+        conv_depth,
+        units,
+        reward_layers,
+        discount_head,
+        discount_layers,
+        discount_scale,
+        kl_scale,
+        free_nats,
+        gamma,
+        seeds,
+        name="world_model",
+    ):
+        super().__init__(name=name)
+        self._discount_scale, self._kl_scale, self._free_nats, self._gamma = discount_scale, kl_scale, free_nats, gamma
+        width = stoch + deter
+        self.encoder = Encoder(depth=conv_depth, seeds=seeds)
+        self.rssm = RSSM(
+            actions, EMBED_DEPTH * conv_depth, stoch=stoch, deter=deter, hidden=hidden, min_std=min_std, seeds=seeds
+        )
+        self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
+        self.reward_head = MLP(width, 1, layers=reward_layers, units=units, seeds=seeds, name="reward")
+        self.discount_head = None
+        if discount_head:
+            self.discount_head = MLP(width, 1, layers=discount_layers, units=units, seeds=seeds, name="discount")
+        self.built = True
+
+    def observe(self, batch, noise):
+        """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
+        embed = self.encoder(preprocess(batch.image))
+        return self.rssm.observe(embed, batch.action, batch.is_first, noise)
+
+    def reward(self, features):
+        """Mean of p(r | s): [..., F] -> [...]."""
+        return self.reward_head(features)[..., 0]
+
+    def discount(self, features):
+        """Discount after each state, [..., F] -> [...]: gamma, or what the discount head predicts (gamma included)."""
+        if self.discount_head is None:
+            return self._gamma * tf.ones(tf.shape(features)[:-1])
+        return bernoulli(self.discount_head(features)[..., 0]).probs_parameter()
+
+    def loss(self, batch, noise):
+        """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
+
+        Returns the scalar loss, the posterior State [B, T, ...] and a dict of scalar metrics (nats per step).
+        """
+        posterior, prior = self.observe(batch, noise)
+        features = feature(posterior)
+        losses = {
+            "image": -normal(self.decoder(features), event_ndims=3).log_prob(preprocess(batch.image)),
+            "reward": -normal(self.reward(features), event_ndims=0).log_prob(batch.reward),
+        }
+        if self.discount_head is not None:
+            logit = self.discount_head(features)[..., 0]
+            losses["discount"] = -self._discount_scale * bernoulli(logit).log_prob(self._gamma * batch.discount)
+        kl = gaussian_kl(posterior.mean, posterior.std, *prior)
+        for loss in (*losses.values(), kl):
+            loss.shape.assert_is_compatible_with(batch.reward.shape)
+        losses = {name: tf.reduce_mean(loss) for name, loss in losses.items()}
+        losses["kl"] = self._kl_scale * free_nats_after_mean(kl, self._free_nats)
+        total = tf.add_n(list(losses.values()))
+        metrics = {f"{name}_loss": value for name, value in losses.items()}
+        metrics |= {
+            "model_loss": total,
+            "kl": tf.reduce_mean(kl),
+            "prior_entropy": tf.reduce_mean(normal(prior[0], prior[1]).entropy()),
+            "posterior_entropy": tf.reduce_mean(normal(posterior.mean, posterior.std).entropy()),
+        }
+        return total, posterior, metrics
+
+    def open_loop(self, batch, noise, context):
+        """Images [B, T, 64, 64, 3] and rewards [B, T] predicted after `context` observed steps.
+
+        The first `context` steps are reconstructions from the posterior, the rest follow the batch's actions through
+        the prior without seeing an image. A piece boundary inside the imagined part cannot be foreseen.
+        """
+        posterior, _ = self.observe(tf.nest.map_structure(lambda x: x[:, :context], batch), noise[:, :context])
+        last = tf.nest.map_structure(lambda x: x[:, -1], posterior)
+        imagined = self.rssm.imagine(last, batch.action[:, context:], noise[:, context:])
+        features = tf.concat([feature(posterior), feature(imagined)], 1)
+        return tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0), self.reward(features)
