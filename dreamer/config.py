@@ -1,0 +1,332 @@
+"""Load the documented defaults, lay overlays and command-line values over them, check every value, freeze the result.
+
+configs/defaults.yaml is the documentation and the schema at once: every key carries a comment
+`# [unit; allowed] meaning (source)`, and the type of a key is the type of its default.
+"""
+
+import difflib
+import functools
+import math
+import os
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+COMMAND_LINE = "command line"
+
+_COMMENT = re.compile(r"#\s*\[(?P<unit>[^;\[\]]+)(?:;\s*(?P<allowed>[^\[\]]+\]?))?\]\s+(?P<meaning>\S.*)")
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+_RANGE = re.compile(rf"(?P<open_low>\()?(?P<low>{_NUMBER})?\.\.(?P<high>{_NUMBER})?(?P<close>[\])])?")
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class ConfigError(ValueError):
+    """Bad configuration; the message is one line that says what was wrong, where, and what would be right."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Interval of numbers; an end that is None is unbounded, an open end is left out."""
+
+    low: float | None
+    high: float | None
+    open_low: bool
+    open_high: bool
+
+    def __contains__(self, value):
+        above = self.low is None or value > self.low or (value == self.low and not self.open_low)
+        below = self.high is None or value < self.high or (value == self.high and not self.open_high)
+        return above and below
+
+    def __str__(self):
+        if self.low is not None and self.high is not None and not self.open_low and not self.open_high:
+            return f"{self.low:g}..{self.high:g}"
+        low = None if self.low is None else f"{'>' if self.open_low else '>='} {self.low:g}"
+        high = None if self.high is None else f"{'<' if self.open_high else '<='} {self.high:g}"
+        return ", ".join(end for end in (low, high) if end)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Names to choose from."""
+
+    names: tuple
+
+    def __contains__(self, value):
+        return value in self.names
+
+    def __str__(self):
+        return " | ".join(self.names)
+
+
+class Key(NamedTuple):
+    """One documented key: dotted name, default value, unit, what is allowed (None: anything), meaning and type."""
+
+    name: str
+    value: Any
+    unit: str
+    allowed: Range | Choices | None
+    meaning: str
+    type: type
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if isinstance(self.allowed, Choices):
+            return f"one of {str(self.allowed)}" if len(self.allowed.names) > 1 else str(self.allowed)
+        return _TYPE_NAMES[self.type] + (f" ({self.allowed})" if self.allowed else "")
+
+
+class Section:
+    """Frozen attribute access to nested values: `config.replay.batch`."""
+
+    def __init__(self, values: dict):
+        object.__setattr__(self, "_values", values)
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(f"the config has no key {name!r} here")
+        value = self._values[name]
+        return Section(value) if isinstance(value, dict) else value
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"a config is frozen: take config.replace to change {name!r}")
+
+    def __delattr__(self, name):
+        raise AttributeError(f"a config is frozen: {name!r} cannot be deleted")
+
+    def __eq__(self, other):
+        return self._values == other._values if isinstance(other, Section) else NotImplemented
+
+    def __dir__(self):
+        return [*super().__dir__(), *self._values]
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._values!r})"
+
+    def __reduce__(self):
+        return type(self), (self._values,)
+
+
+class Config(Section):
+    """All keys of a run, checked and frozen, made by `load` or `load_file`; equal where all values are."""
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted key to value, in the order of configs/defaults.yaml."""
+        return {key: value for key, value, _ in _flatten(self._values, "")}
+
+    def replace(self, **values) -> "Config":
+        """A copy with some values changed, `config.replace(**{"replay.batch": 16})`; raises ConfigError like `load`."""
+        return Config(_nest(_lay_over(self.flat(), [(key, value, "replace") for key, value in values.items()])))
+
+    def diff(self, other: "Config") -> list[tuple[str, Any, Any]]:
+        """(key, value here, value in the other) of every key that differs."""
+        theirs = other.flat()
+        return [(key, value, theirs[key]) for key, value in self.flat().items() if value != theirs[key]]
+
+    def save(self, path) -> None:
+        """Write YAML that `load_file` reads back. Atomic: a reader sees the old file or the new one."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False
+        try:
+            with open(partial, "w", encoding="utf-8") as file:
+                yaml.dump(self._values, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load(overlays=(), overrides=None) -> Config:
+    """The defaults, then the overlays configs/NAME.yaml in order, then command-line values.
+
+    overrides: dotted key to value; a string is read as the type of its key. Raises ConfigError.
+    """
+    values = {key.name: key.value for key in describe()}
+    for name in overlays:
+        values = _lay_over(values, _read(overlay_path(name)))
+    return Config(_nest(_lay_over(values, [(key, value, COMMAND_LINE) for key, value in (overrides or {}).items()])))
+
+
+def load_file(path) -> Config:
+    """A config that `Config.save` wrote; it must hold every key, so that no default slips in unseen. Raises ConfigError."""
+    values = _lay_over({}, _read(Path(path)))
+    missing = [key.name for key in describe() if key.name not in values]
+    if missing:
+        raise ConfigError(f"{path}: {', '.join(missing)} missing: the file is incomplete or of another version")
+    return Config(_nest({key.name: values[key.name] for key in describe()}))
+
+
+def describe() -> list[Key]:
+    """Every key of configs/defaults.yaml in its order, with its documentation. Raises ConfigError."""
+    return list(_schema().values())
+
+
+def overlays() -> list[str]:
+    """Names of the overlays in configs/, sorted."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "defaults")
+
+
+def overlay_path(name: str) -> Path:
+    """The file of an overlay. Raises ConfigError that names the overlays there are."""
+    known = overlays()
+    if name in known:
+        return CONFIGS / f"{name}.yaml"
+    if name == "defaults":
+        raise ConfigError("the defaults are always loaded first: leave 'defaults' out of the overlays")
+    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"unknown overlay {name!r}: {hint}there are {', '.join(known)} in {CONFIGS}")
+
+
+@functools.lru_cache(maxsize=1)
+def _schema() -> dict[str, Key]:
+    path = CONFIGS / "defaults.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing: install the project from its checkout with `make setup`")
+    tree = _parse(path)
+    return {key.name: key for key in (_document(tree, *entry) for entry in _flatten(tree, str(path)))}
+
+
+def _document(tree, name: str, value, where: str) -> Key:
+    *parents, last = name.split(".")
+    for parent in parents:
+        tree = tree[parent]
+    # ruamel keeps the comment at the end of a key's line third; comments on the lines below follow in the same text.
+    token = (tree.ca.items.get(last) or [None] * 3)[2]
+    match = _COMMENT.fullmatch(token.value.split("\n")[0].strip()) if token else None
+    if not match:
+        raise ConfigError(f"{name}: needs a comment `# [unit; allowed] meaning` on its line ({where})")
+    kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
+    if kind is None:
+        raise ConfigError(f"{name}: the default must be a number, true or false, or a text ({where})")
+    allowed = _parse_allowed(match["allowed"], f"{name} ({where})")
+    key = Key(name, kind(value), match["unit"].strip(), allowed, match["meaning"].strip(), kind)
+    return key._replace(value=_check(key, key.value, where))
+
+
+def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:
+    if text is None:
+        return None
+    if ".." not in text:
+        return Choices(tuple(name.strip() for name in text.split("|")))
+    match = _RANGE.fullmatch(text.strip())
+    if not match:
+        raise ConfigError(f"{where}: {text!r} is no range like 0..1, (0..1], 1.. or (0..")
+    low, high = (None if match[end] is None else float(match[end]) for end in ("low", "high"))
+    return Range(low, high, open_low=bool(match["open_low"]), open_high=match["close"] == ")")
+
+
+def _parse(path: Path):
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join((error.problem or error.context or "not YAML").split())
+        raise ConfigError(f"{path}:{mark.line + 1}: {problem}" if mark else f"{path}: {problem}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected lines of `key: value`")
+    return tree
+
+
+def _read(path: Path) -> list[tuple[str, Any, str]]:
+    shown = f"configs/{path.name}" if path.parent == CONFIGS else str(path)
+    return list(_flatten(_parse(path), shown))
+
+
+def _flatten(tree: dict, file: str, prefix: str = ""):
+    """Yield (dotted key, value, where) for every leaf; where is file:line if the tree came from a file."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _flatten(value, file, f"{key}.")
+        else:
+            yield key, value, f"{file}:{tree.lc.key(name)[0] + 1}" if hasattr(tree, "lc") else file
+
+
+def _nest(flat: dict[str, Any]) -> dict:
+    tree = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        section = tree
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return tree
+
+
+def _lay_over(values: dict, entries) -> dict:
+    values = dict(values)
+    for name, value, where in entries:
+        key = _schema().get(name)
+        if key is None:
+            raise ConfigError(_unknown_key(name, where))
+        values[name] = _check(key, value, where)
+    return values
+
+
+def _unknown_key(name: str, where: str) -> str:
+    dashes = _dashes(where)
+    known = [key.name for key in describe()]
+    inside = [key for key in known if key.startswith(f"{name}.")]
+    if inside:
+        return f"{dashes}{name} is a section: give one of its keys, such as {dashes}{inside[0]} ({where})"
+    last = name.rpartition(".")[2]
+    lasts = {key: key.rpartition(".")[2] for key in known}
+    near = [key for key in known if lasts[key] == last]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if not near:
+        close = difflib.get_close_matches(last, set(lasts.values()), n=1)
+        near = [key for key in known if lasts[key] in close]
+    hint = f"did you mean {' or '.join(dashes + key for key in near)}?" if near else "`dreamer configs` lists all keys"
+    return f"unknown key {dashes}{name} ({where}): {hint}"
+
+
+def _dashes(where: str) -> str:
+    return "--" if where == COMMAND_LINE else ""
+
+
+def _check(key: Key, value, where: str):
+    """The value as the key's type. A string is read as that type; raises ConfigError."""
+    result = _convert(value, key.type)
+    if result is None or (key.allowed is not None and result not in key.allowed):
+        shown = "nothing" if value is None else repr(value) if key.type is str else " ".join(str(value).split())
+        raise ConfigError(f"{_dashes(where)}{key.name}: expected {key.expected}, got {shown} ({where})")
+    return result
+
+
+def _convert(value, kind: type):
+    """The value as int, float, bool or str without losing anything, None where that cannot be."""
+    if kind is str:
+        return str(value) if isinstance(value, str) else None
+    if kind is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    if kind is float:
+        number = float(number)
+        return number if math.isfinite(number) else None
+    # Steps and seeds travel as 64-bit integers. The size comes first: the int of 1e999999 would take minutes.
+    return int(number) if number.adjusted() < 19 and number == int(number) and abs(number) < 2**63 else None

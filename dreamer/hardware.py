@@ -1,0 +1,47 @@
+"""What the machine computes natively, and the precision that follows from it."""
+
+import re
+from pathlib import Path
+
+NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+KERAS_POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def cpu_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> frozenset[str]:
+    """Instruction sets of the first processor; empty where the system does not tell."""
+    path = Path(cpuinfo)
+    if not path.is_file():
+        return frozenset()
+    match = re.search(r"^flags\s*:(.*)$", path.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
+
+
+def gpu_capabilities() -> list[tuple[int, int]]:
+    """Compute capability of every GPU that TensorFlow sees; (0, 0) where a device does not tell. Imports TensorFlow."""
+    import tensorflow as tf
+
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return [tuple(detail.get("compute_capability", (0, 0))) for detail in details]
+
+
+def resolve_precision(name: str, cpu_flags, gpu_capabilities) -> tuple[str, str]:
+    """Turn a name of the key `precision` into (float32, bfloat16 or float16, the reason in words).
+
+    Training runs on the first GPU if there is one, so that its capability (major, minor) decides, else on the CPU.
+    bfloat16 needs capability 8.0 on a GPU, AVX-512 BF16 or AMX on a CPU.
+    """
+    if gpu_capabilities:
+        capability = tuple(gpu_capabilities[0])
+        device, native = f"GPU of compute capability {'.'.join(map(str, capability))}", capability >= (8, 0)
+    else:
+        found = [flag for flag in NATIVE_BFLOAT16 if flag in cpu_flags]
+        device, native = f"CPU with {found[0]}" if found else "CPU without amx_bf16 or avx512_bf16", bool(found)
+    if name == "auto":
+        if native:
+            return "bfloat16", f"{device} computes bfloat16 natively"
+        return "float32", f"{device} does not compute bfloat16 natively"
+    if name == "float16" and not gpu_capabilities:
+        return name, "as asked for, but float16 on a CPU is hundreds of times slower than float32"
+    if name == "bfloat16" and not native:
+        return name, f"as asked for, but {device} only emulates it"
+    return name, "as asked for"
