@@ -159,7 +159,7 @@ def load(overlays=(), overrides=None) -> Config:
 
 
 def load_file(path) -> Config:
-    """A config that `Config.save` wrote; it must hold every key, so that no default slips in unseen. Raises ConfigError."""
+    """A config that `Config.save` wrote; it must hold every key: no default slips in unseen. Raises ConfigError."""
     values = _lay_over({}, _read(Path(path)))
     missing = [key.name for key in describe() if key.name not in values]
     if missing:
@@ -187,6 +187,16 @@ def overlay_path(name: str) -> Path:
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"unknown overlay {name!r}: {hint}there are {', '.join(known)} in {CONFIGS}")
+
+
+def overlay_comment(name: str) -> str:
+    """The comment at the head of an overlay on one line, what it is for."""
+    comment = []
+    for line in overlay_path(name).read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("#").strip())
+    return " ".join(comment)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,322 @@
+"""The command `dreamer`.
+
+The only place that sets environment variables, devices and the global precision. Environments are spawned, and a
+spawned process imports this module again, so that nothing here imports TensorFlow before a command needs it.
+"""
+
+import argparse
+import difflib
+import errno
+import json
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from dreamer import __version__, config
+from dreamer.config import ConfigError
+
+# These keys decide how far and how fast a run goes, not what it learns: a resume may give them other values.
+RESUME_MAY_CHANGE = ("steps", "replay.prefetch", "env.renderer", "env.worker", "loop.save_every")
+
+HELP = """\
+usage: dreamer [COMMAND] ...
+
+  dreamer --configs dmc --task walker_walk     train; `train` is the default command
+
+commands:
+{commands}
+
+  dreamer COMMAND --help                       what a command takes
+  dreamer --version                            the version"""
+
+TRAIN_HELP = """\
+usage: dreamer [train] [--configs NAME ...] [--KEY VALUE ...] [--logdir DIR]
+
+Train an agent, or go on with the run in the log directory.
+
+  --configs NAME ...   overlays of configs/, laid over the defaults in this order
+  --KEY VALUE          value of a key, also --KEY=VALUE; wins over overlays
+  --logdir DIR         where the run is kept (default: runs/SUITE_TASK/METHOD/SEED)
+  --help               this text
+
+`dreamer configs` lists keys and overlays, `dreamer tasks` the tasks. The same
+command again resumes an interrupted run; only these keys may change then:
+{resume}.
+
+  dreamer --configs dmc --task walker_walk
+  dreamer --configs dmc --task cheetah_run --seed 1 --steps 1e6 --logdir runs/cheetah"""
+
+
+class UsageError(ValueError):
+    """Bad command line; the message is shown as it is."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except (UsageError, ConfigError) as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
+
+
+def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | None]:
+    """Split the words of `dreamer train` into overlays, {key: text} and the log directory. Raises UsageError."""
+    overlays, overrides, logdir = [], {}, None
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise UsageError(f"unexpected argument {word!r}: keys are written --KEY VALUE, see `dreamer train --help`")
+        name, equals, value = word[2:].partition("=")
+        values = [value] if equals else []
+        while not equals and words and not words[0].startswith("--") and (name == "configs" or not values):
+            values.append(words.pop(0))
+        if not values or "" in values:
+            raise UsageError(f"--{name} needs a value")
+        if name == "configs":
+            overlays += values
+        elif name == "logdir":
+            logdir = Path(values[0]).expanduser()
+        else:
+            overrides[name] = values[0]
+    return overlays, overrides, logdir
+
+
+def claim_logdir(run: config.Config, logdir: Path) -> None:
+    """Create the log directory, or check that the run in it may go on with this config; save the config there.
+
+    Raises UsageError if the run in it has other settings, or if the directory cannot be written.
+    """
+    path = logdir / "config.yaml"
+    if path.exists():
+        changes = config.load_file(path).diff(run)
+        refused = [change for change in changes if change[0] not in RESUME_MAY_CHANGE]
+        if refused:
+            raise UsageError(_refusal(logdir, refused))
+    try:
+        logdir.mkdir(parents=True, exist_ok=True)
+        run.save(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
+
+
+def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str], width: int | None) -> str:
+    """The table of `dreamer configs`, wrapped to width columns; width None puts every key on one line."""
+    name_width = max(len(key.name) for key in keys)
+    value_width = max(len(_yaml(value)) for value in values.values())
+    lines = ["--KEY VALUE on the command line sets any of these (* differs from the defaults).", "", "general"]
+    section = ""
+    for key in keys:
+        if key.name.rpartition(".")[0] != section:
+            section = key.name.rpartition(".")[0]
+            lines += ["", section]
+        limits = f"{key.unit}; {key.allowed}" if key.allowed else key.unit
+        mark = " " if values[key.name] == key.value else "*"
+        head = f"{mark} {key.name:<{name_width}}  {_yaml(values[key.name]):<{value_width}}  "
+        lines += _wrap(head, f"[{limits}] {key.meaning}", width)
+    lines += ["", "overlays (--configs NAME ...)"]
+    for name, comment in overlays.items():
+        lines += _wrap(f"  {name:<{max(map(len, overlays))}}  ", comment, width)
+    return "\n".join(lines)
+
+
+def _dispatch(words: list[str]) -> int:
+    if words[:1] in (["--help"], ["-h"], ["help"]):
+        return _show(HELP.format(commands="\n".join(f"  {name:<9}{text}" for name, (_, text) in COMMANDS.items())))
+    if words[:1] == ["--version"]:
+        return _show(f"dreamer {__version__}")
+    if not words or words[0].startswith("-"):
+        words = ["train", *words]
+    name, *words = words
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
+        raise UsageError(f"unknown command {name!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+    return COMMANDS[name][0](words)
+
+
+def _train(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        return _show(TRAIN_HELP.format(resume=textwrap.fill(", ".join(RESUME_MAY_CHANGE), 79)))
+    overlays, overrides, logdir = parse_train(words)
+    run = config.load(overlays, overrides)
+
+    from dreamer import envs
+
+    try:
+        envs.validate(run.suite, run.task)
+    except ValueError as error:
+        raise UsageError(error) from error
+    logdir = logdir or Path("runs") / f"{run.suite}_{run.task}" / run.method / str(run.seed)
+    claim_logdir(run, logdir)
+    _set_up_tensorflow(run.precision)
+
+    from dreamer.training import loop
+
+    return loop.train(run, logdir)
+
+
+def _set_up_tensorflow(precision: str) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+    import keras
+
+    from dreamer import hardware
+
+    precision, reason = hardware.resolve_precision(precision, hardware.cpu_flags(), hardware.gpu_capabilities())
+    keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
+    print(f"precision {precision}: {reason}", flush=True)
+
+
+def _configs(words: list[str]) -> int:
+    parser = _parser("configs", "List every key with its value, unit, allowed values and meaning, and all overlays.")
+    parser.add_argument("overlays", nargs="*", metavar="OVERLAY", help="show the values after these overlays")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+    keys, values = config.describe(), config.load(args.overlays).flat()
+    comments = {name: config.overlay_comment(name) for name in config.overlays()}
+    if args.json:
+        listed = [
+            {
+                "key": key.name,
+                "value": values[key.name],
+                "default": key.value,
+                "type": key.type.__name__,
+                "unit": key.unit,
+                "allowed": str(key.allowed) if key.allowed else None,
+                "meaning": key.meaning,
+            }
+            for key in keys
+        ]
+        return _show(json.dumps({"keys": listed, "overlays": comments}, indent=2))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+    return _show(format_configs(keys, values, comments, width))
+
+
+def _tasks(words: list[str]) -> int:
+    parser = _parser("tasks", "List the tasks of every suite, as the key `task` takes them.")
+    parser.add_argument("--suite", help="only this suite")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer import envs
+
+    tasks = envs.tasks()
+    if args.suite is not None and args.suite not in tasks:
+        raise UsageError(f"unknown suite {args.suite!r}: there are {', '.join(tasks)}")
+    shown = tasks if args.suite is None else {args.suite: tasks[args.suite]}
+    return _show("\n\n".join("\n".join([suite, *(f"  {task}" for task in names)]) for suite, names in shown.items()))
+
+
+def _doctor(words: list[str]) -> int:
+    parser = _parser(
+        "doctor", "Tell what this machine offers and what is missing. The exit code is 0 if training would work."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer import doctor
+
+    checks = doctor.examine()
+    _show(doctor.to_json(checks) if args.json else doctor.to_text(checks))
+    return 0 if doctor.can_train(checks) else 1
+
+
+def _plot(words: list[str]) -> int:
+    parser = _parser("plot", "Draw learning curves of runs and the table of their scores.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="log directory, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_DIR", help="where the figure goes")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import plot
+
+    try:
+        written = plot.main_figure(args.runs, args.out)
+    except ValueError as error:
+        raise UsageError(error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{error.filename or args.out}: {error.strerror}") from error
+    return _show("\n".join(str(path) for path in written))
+
+
+COMMANDS = {
+    "train": (_train, "Train an agent, or go on with a run (the default)."),
+    "configs": (_configs, "List every key and overlay."),
+    "tasks": (_tasks, "List the tasks of every suite."),
+    "doctor": (_doctor, "Tell what this machine offers and what is missing."),
+    "plot": (_plot, "Draw learning curves of runs."),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def _parser(command: str, description: str) -> _Parser:
+    return _Parser(prog=f"dreamer {command}", description=description, allow_abbrev=False)
+
+
+def _parse(parser: _Parser, words: list[str]) -> argparse.Namespace | None:
+    if "--help" in words or "-h" in words:
+        _show(parser.format_help().rstrip())
+        return None
+    return parser.parse_args(words)
+
+
+def _refusal(logdir: Path, changes) -> str:
+    lines = [f"{logdir} holds a run with other settings, which cannot change on a resume:"]
+    lines += [f"  {key}: saved {_yaml(old)}, given {_yaml(new)}" for key, old, new in changes]
+    lines += ["Give the saved values to resume that run, or another --logdir to start a new one."]
+    return "\n".join(lines)
+
+
+def _wrap(head: str, text: str, width: int | None) -> list[str]:
+    if width is None:
+        return [f"{head}{text}".rstrip()]
+    # A terminal narrower than the columns before the text gets long lines rather than one letter a line.
+    width = max(width, len(head) + 24)
+    return textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    ) or [head.rstrip()]
+
+
+def _yaml(value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _show(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # `dreamer configs | head`: the reader has what it wanted; the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message, code: int) -> int:
+    print(f"dreamer: {message}", file=sys.stderr, flush=True)
+    return code
