@@ -1,0 +1,1 @@
+"""Experience on disk and the training batches drawn from it."""

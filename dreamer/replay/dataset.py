@@ -1,0 +1,230 @@
+"""Training batches: windows drawn from the stored episodes by the training loop, read and prefetched by tf.data.
+
+Drawing and reading are apart. `Windows.request(n)` draws the plans of n batches in the calling thread, from the
+episodes present at that moment; the dataset reads the planned rows later, in the order of the plans. So the batches
+depend on the seed, the requests and the episodes, and not on how far a prefetch thread has got.
+"""
+
+import atexit
+import json
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dreamer.replay.episodes import IMAGE_SHAPE, WINDOW_FIELDS, DamagedEpisodeError, ReplayError
+from dreamer.types import Batch
+
+_END = -1
+_READERS = 2
+
+
+class Piece(NamedTuple):
+    """Steps start, start + 1, ..., start + count - 1 of a StoredEpisode."""
+
+    episode: tuple
+    start: int
+    count: int
+
+
+class _Plan(NamedTuple):
+    rows: list  # B lists of pieces, each T steps in all
+    episodes: tuple  # what the rows were drawn from
+    redraw_seed: int
+    hold: int
+
+
+def draw_window(rng, episodes, length):
+    """Draw the pieces of one window: a list of Piece whose counts sum to length.
+
+    The episode is uniform over episodes, its start uniform over all that leave room, the very last one included.
+    An episode that is shorter than what remains is taken whole, and the rest is drawn again:
+
+        L = 3, then L = 9    e0 e1 e2 | f4 f5 f6 f7    length = 7, f starts at 0..5
+        is_first              1  0  0   1  0  0  0
+    """
+    pieces = []
+    while length:
+        episode = episodes[rng.integers(len(episodes))]
+        count = min(length, episode.length)
+        pieces.append(Piece(episode, int(rng.integers(episode.length - count + 1)), count))
+        length -= count
+    return pieces
+
+
+class Windows:
+    """Batches of windows of a replay, as a dataset fed by requests.
+
+    store: EpisodeStore; batch, length: B and T of the windows; seed: of the draws; prefetch: batches read ahead.
+
+        windows = Windows(store, batch=50, length=50, seed=0)
+        batches = iter(windows.dataset())
+        windows.request(100)
+        for _ in range(100):
+            train(next(batches))
+
+    An episode added between two requests is seen by the second. One that exceeds the capacity of the store meanwhile
+    keeps its file until the batches requested before have been read. One found damaged is set aside, and its pieces
+    are drawn again from the episodes of the same request.
+    """
+
+    def __init__(self, store, *, batch, length, seed, prefetch=4):
+        for name, value, least in (("batch", batch, 1), ("length", length, 2), ("prefetch", prefetch, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}, must be at least {least}")
+        self._store = store
+        self._batch = batch
+        self._length = length
+        self._prefetch = prefetch
+        self._action_size = None
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._lock = threading.Lock()
+        self._closed = False
+        self._drawn = 0
+        self._requested = {}  # number -> plan, not yet taken up by the dataset
+        self._reading = {}
+        self._unread = {}  # hold -> batches that still need it
+        # A TensorFlow queue, because waiting on it ends when the iterator goes; a Python queue would block for good.
+        with tf.device("CPU:0"):
+            self._queue = tf.queue.FIFOQueue(-1, dtypes=[tf.int64], shapes=[()])
+
+    def request(self, n):
+        """Draw n batches from the episodes stored now and queue them for the dataset.
+
+        Raises ReplayError if nothing is stored, or after `close`.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}, must be at least 1 batch")
+        if self._closed:
+            raise ReplayError("cannot request batches: the windows are closed")
+        hold, episodes = self._store.hold()
+        if not episodes:
+            self._store.release(hold)
+            raise ReplayError("cannot request batches: the replay holds no episodes yet")
+        plans = {}
+        for number in range(self._drawn, self._drawn + n):
+            rows = [draw_window(self._rng, episodes, self._length) for _ in range(self._batch)]
+            plans[number] = _Plan(rows, episodes, int(self._rng.integers(2**63)), hold)
+        with self._lock:
+            self._drawn += n
+            self._unread[hold] = n
+            self._requested.update(plans)
+        self._queue.enqueue_many([np.array(list(plans), np.int64)])
+
+    def dataset(self):
+        """Return the tf.data.Dataset of requested batches: dreamer.types.Batch with static shapes, in their order.
+
+        It waits for requests and ends after `close`. Iterate over it once. Raises ReplayError while nothing is stored
+        (the width of the actions is unknown then), or after `close`.
+        """
+        if self._closed:
+            raise ReplayError("cannot make a dataset: the windows are closed")
+        self._action_size = self._store.action_size
+        if self._action_size is None:
+            raise ReplayError("cannot make a dataset: the replay holds no episodes yet")
+        shapes = {key: array.shape for key, array in self._empty_batch()._asdict().items()}
+        dtypes = Batch(tf.uint8, tf.float32, tf.float32, tf.float32, tf.bool)
+
+        def read(number):
+            arrays = Batch(*tf.numpy_function(self._read, [number], list(dtypes)))
+            return Batch(**{key: tf.ensure_shape(value, shapes[key]) for key, value in arrays._asdict().items()})
+
+        # The private pool keeps reading from taking every core away from the training step.
+        options = tf.data.Options()
+        options.deterministic = True
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = _READERS
+        options.threading.max_intra_op_parallelism = 1
+        atexit.register(self.close)
+        return (
+            tf.data.Dataset.counter()
+            .map(lambda _: self._queue.dequeue())
+            .map(lambda number: tf.ensure_shape(tf.numpy_function(self._take, [number], tf.int64), ()))
+            .take_while(lambda number: number != _END)
+            .map(read, num_parallel_calls=_READERS, deterministic=True)
+            .prefetch(self._prefetch)
+            .with_options(options)
+        )
+
+    def state(self):
+        """Return the state of the draws as a JSON string.
+
+        Take it when all requested batches have been consumed: those still queued are not part of it.
+        """
+        return json.dumps(self._rng.bit_generator.state)
+
+    def restore(self, state):
+        """Continue the draws from what `state` returned; with the same episodes, the same batches follow."""
+        self._rng.bit_generator.state = json.loads(state)
+
+    def close(self):
+        """End the dataset after the batches that it is reading; drops what else was requested. May be called twice."""
+        atexit.unregister(self.close)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            dropped = list(self._requested.values())
+            self._requested.clear()
+        for plan in dropped:
+            self._finish(plan)
+        self._queue.enqueue(np.int64(_END))
+        self._queue.close()
+
+    def _take(self, number):
+        """Move a plan from requested to reading; runs in the order of the plans."""
+        with self._lock:
+            plan = self._requested.pop(int(number), None)
+            if plan is None:
+                return np.int64(_END)
+            self._reading[int(number)] = plan
+            return number
+
+    def _empty_batch(self):
+        lead = (self._batch, self._length)
+        return Batch(
+            image=np.empty((*lead, *IMAGE_SHAPE), np.uint8),
+            action=np.empty((*lead, self._action_size), np.float32),
+            reward=np.empty(lead, np.float32),
+            discount=np.empty(lead, np.float32),
+            is_first=np.zeros(lead, np.bool_),
+        )
+
+    def _read(self, number):
+        with self._lock:
+            plan = self._reading.pop(int(number))
+        batch = self._empty_batch()
+        redraw = np.random.Generator(np.random.PCG64(plan.redraw_seed))
+        for row, pieces in enumerate(plan.rows):
+            self._read_row(row, pieces, batch, plan.episodes, redraw)
+        self._finish(plan)
+        return tuple(batch)
+
+    def _read_row(self, row, pieces, batch, episodes, redraw):
+        pieces = list(pieces)
+        step = 0
+        while pieces:
+            piece = pieces.pop(0)
+            span = slice(step, step + piece.count)
+            try:
+                out = {key: getattr(batch, key)[row, span] for key in WINDOW_FIELDS}
+                self._store.read_rows(piece.episode, piece.start, out)
+            except DamagedEpisodeError as error:
+                self._store.set_aside(piece.episode, error)
+                if all(map(self._store.is_aside, episodes)):
+                    raise ReplayError("every episode of the replay is damaged and was set aside") from error
+                # Damaged ones are drawn and rejected, not left out: what another thread has found must not matter.
+                pieces = draw_window(redraw, episodes, piece.count) + pieces
+                continue
+            batch.is_first[row, step] = True
+            step += piece.count
+
+    def _finish(self, plan):
+        with self._lock:
+            self._unread[plan.hold] -= 1
+            done = not self._unread[plan.hold]
+            if done:
+                del self._unread[plan.hold]
+        if done:
+            self._store.release(plan.hold)

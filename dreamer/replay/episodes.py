@@ -1,0 +1,450 @@
+"""Finished episodes on disk, one .npz file each, and reading a few rows of one without reading the rest.
+
+A file is an ordinary, unpickled .npz (np.load opens it) named `{first_frame:010d}-{L}.npz`: the environment frames
+that were collected before the episode, and its L steps, the first one included. So the directory listing alone says
+what is stored and how many frames were collected, and a replay of thousands of episodes opens without decoding any.
+
+    first_frame    0                1000             2000          frames = 2000 + (501 - 1) * action_repeat
+    file           0000000000-501   0000001000-501   0000002000-501
+
+Members are stored uncompressed by default: a window is then one positional read per array. With compress=True the
+members are deflated, and a window costs decoding each array from its beginning to the window's end (about 10 to 20 ms
+for an episode of 500 images, against 0.1 ms). Checksums are verified by `load`, not by reads of single rows.
+"""
+
+import collections
+import contextlib
+import errno
+import logging
+import math
+import os
+import pathlib
+import re
+import struct
+import threading
+import zipfile
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+IMAGE_SHAPE = (64, 64, 3)
+FLAGS = ("is_first", "is_last", "is_terminal")
+WINDOW_FIELDS = ("image", "action", "reward", "discount")
+
+_NAME = re.compile(r"(\d{10,})-(\d+)\.npz")
+_CACHED_LAYOUTS = 8192  # about 1 KB each; covers 5 million frames of episodes of 1,000
+_log = logging.getLogger(__name__)
+
+
+class ReplayError(RuntimeError):
+    """Something about the replay that the user must know; the message is one line."""
+
+
+class DamagedEpisodeError(ReplayError):
+    """A file that is truncated, missing, or not an episode of this replay."""
+
+
+class StoredEpisode(NamedTuple):
+    """What a file name says: frames collected before the episode, and its number of steps L."""
+
+    first_frame: int
+    length: int
+
+    @property
+    def name(self):
+        """File name inside the directory of the store."""
+        return f"{self.first_frame:010d}-{self.length}.npz"
+
+
+class _Member(NamedTuple):
+    """One array inside an .npz file; offset: bytes before row 0, or None where rows cannot be read in place."""
+
+    shape: tuple
+    dtype: np.dtype
+    offset: int | None
+
+
+def _stored_episode(name):
+    match = _NAME.fullmatch(name)
+    if not match:
+        return None
+    stored = StoredEpisode(int(match[1]), int(match[2]))
+    return stored if stored.length >= 2 and stored.name == name else None
+
+
+def _require(condition, problem):
+    if not condition:
+        raise ReplayError(f"episode refused: {problem}")
+
+
+def checked_episode(episode):
+    """Return the arrays of an episode as they are stored, or raise ReplayError saying what is wrong.
+
+    episode: dict of arrays with L >= 2 rows: image [L, 64, 64, 3] uint8; action [L, A], reward [L], discount [L] and
+    any further observations [L, ...] float32 or wider (stored as float32); is_first, is_last, is_terminal [L] bool.
+    The first step has a zero action and reward; discount is 0 where the step is terminal, else 1.
+    """
+    arrays = {key: np.asarray(value) for key, value in episode.items()}
+    missing = [key for key in (*WINDOW_FIELDS, *FLAGS) if key not in arrays]
+    _require(not missing, f"missing {', '.join(missing)}")
+    length = len(arrays["reward"]) if arrays["reward"].ndim else 0
+    for key, array in arrays.items():
+        _require(array.shape[:1] == (length,), f"{key} has shape {array.shape}, reward has {length} steps")
+    _require(length >= 2, f"{length} step(s); an episode has at least 2, the reset included")
+
+    for key, array in arrays.items():
+        if key == "image":
+            _require(array.dtype == np.uint8, f"image is {array.dtype}, must be uint8")
+            _require(array.shape[1:] == IMAGE_SHAPE, f"image has shape {array.shape}, must be [L, 64, 64, 3]")
+        elif key in FLAGS:
+            _require(array.dtype == np.bool_, f"{key} is {array.dtype}, must be bool")
+        else:
+            wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
+            _require(wide, f"{key} is {array.dtype}, must be float32 or wider")
+            with np.errstate(over="ignore"):  # reported as not finite in the next line
+                arrays[key] = array.astype(np.float32, copy=False)
+            _require(np.isfinite(arrays[key]).all(), f"{key} has values that are not finite in float32")
+    for key in ("reward", "discount", *FLAGS):
+        _require(arrays[key].ndim == 1, f"{key} has shape {arrays[key].shape}, must be [L]")
+    _require(arrays["action"].ndim == 2, f"action has shape {arrays['action'].shape}, must be [L, A]")
+
+    step = np.arange(length)
+    _require(np.array_equal(arrays["is_first"], step == 0), "is_first must be True at step 0 and nowhere else")
+    _require(np.array_equal(arrays["is_last"], step == length - 1), "is_last must be True at the last step only")
+    _require(not arrays["is_terminal"][:-1].any(), "is_terminal is True before the last step")
+    _require(
+        np.array_equal(arrays["discount"], 1 - arrays["is_terminal"].astype(np.float32)),
+        "discount must be 0 where is_terminal is True, else 1",
+    )
+    _require(not arrays["action"][0].any(), "the first step leads nowhere: its action must be zero")
+    _require(arrays["reward"][0] == 0, "the first step leads nowhere: its reward must be zero")
+    return arrays
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Turn what reading a broken .npz file can raise into DamagedEpisodeError; other trouble (EIO, EMFILE) passes."""
+    try:
+        yield
+    except DamagedEpisodeError:
+        raise
+    except FileNotFoundError as error:
+        raise DamagedEpisodeError(f"{path} is gone") from error
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, None):  # a broken zip directory can ask for an impossible seek
+            raise
+        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {error}") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        KeyError,
+        ValueError,
+        OverflowError,
+        NotImplementedError,  # unknown compression
+        RuntimeError,  # encrypted
+    ) as error:
+        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {error}") from error
+
+
+def _read_header(file):
+    """Read an .npy header -> shape, Fortran order, dtype; leaves the file at the first row."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(file)
+    raise ValueError(f"array format {version} is not plain numbers")
+
+
+def _read_layout(file):
+    """Find the arrays of a window in an open .npz file -> dict of _Member; raises what a broken file raises."""
+    layout = {}
+    with zipfile.ZipFile(file) as archive:
+        for key in WINDOW_FIELDS:
+            info = archive.getinfo(f"{key}.npy")
+            with archive.open(info) as member:
+                shape, fortran, dtype = _read_header(member)
+                header = member.tell()
+            if info.file_size != header + math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{key} does not have the size that it claims")
+            offset = None
+            if info.compress_type == zipfile.ZIP_STORED and not fortran:
+                # The local header may be longer than the central one says (np.savez pads it), so ask the file.
+                file.seek(info.header_offset)
+                name_size, extra_size = struct.unpack("<26x2H", file.read(30))
+                offset = info.header_offset + 30 + name_size + extra_size + header
+            layout[key] = _Member(shape, dtype, offset)
+    return layout
+
+
+def _check_layout(layout, length, action_size):
+    expected = {"image": (length, *IMAGE_SHAPE), "reward": (length,), "discount": (length,)}
+    expected["action"] = (length, action_size if action_size is not None else layout["action"].shape[-1])
+    for key, member in layout.items():
+        if member.shape != expected[key]:
+            raise ValueError(f"{key} has shape {member.shape}, expected {expected[key]}")
+        kinds = ("u1",) if key == "image" else ("f4", "f8")
+        if member.dtype.str[1:] not in kinds:
+            raise ValueError(f"{key} is {member.dtype}, expected {'uint8' if key == 'image' else 'float32'}")
+
+
+def _fill(file, buffer):
+    """Read exactly the bytes of a C-contiguous array; short reads happen above 2 GB and at the end of a cut file."""
+    view = memoryview(buffer.reshape(-1).view(np.uint8))
+    while view:
+        count = file.readinto(view)
+        if not count:
+            raise EOFError("it ends early")
+        view = view[count:]
+
+
+def _read_member_rows(file, key, member, start, out):
+    """Fill out [count, ...] with rows start..start+count of one array of an open .npz file."""
+    rows = out if out.dtype == member.dtype else np.empty(out.shape, member.dtype)
+    first_byte = start * math.prod(member.shape[1:]) * member.dtype.itemsize
+    if member.offset is not None:
+        file.seek(member.offset + first_byte)
+        _fill(file, rows)
+    else:
+        with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as decoded:
+            if _read_header(decoded)[1]:  # Fortran order: its rows are scattered over the whole member
+                whole = np.frombuffer(decoded.read(), member.dtype).reshape(member.shape, order="F")
+                rows[...] = whole[start : start + len(out)]
+            else:
+                decoded.seek(first_byte, os.SEEK_CUR)
+                _fill(decoded, rows)
+    if rows is not out:
+        out[...] = rows
+
+
+def _free_name(path):
+    while path.exists():
+        path = path.with_name(path.name + ".bad")
+    return path
+
+
+class EpisodeStore:
+    """The replay on disk: adds episodes, lists them, reads them; forgets the oldest beyond a capacity.
+
+    directory: made if it does not exist. action_repeat: frames per agent step, which turns steps into frames.
+    capacity: agent steps (actions) kept, 0 keeps all; the oldest files are deleted, never the newest.
+    compress: deflate new files; files of both kinds are read.
+
+    A directory belongs to one process at a time: at start-up the temporary files of a crashed write are removed, and
+    .npz files that are not named like an episode are set aside: renamed to `NAME.bad` with a logged warning, as are
+    episodes that turn out to be damaged when they are read. Nothing set aside is deleted, and its frames still count.
+    """
+
+    def __init__(self, directory, *, action_repeat, capacity=0, compress=False):
+        if action_repeat < 1:
+            raise ValueError(f"action_repeat is {action_repeat}, must be at least 1 frame")
+        if capacity < 0:
+            raise ValueError(f"capacity is {capacity}, must be 0 (keep all) or a number of steps")
+        self._directory = pathlib.Path(directory)
+        self._action_repeat = action_repeat
+        self._capacity = capacity
+        self._compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+        self._lock = threading.RLock()
+        self._layouts = collections.OrderedDict()  # least recently used first
+        self._aside = set()
+        self._holds = {}
+        self._clock = 0
+        self._retired = collections.deque()  # (clock, episode): over capacity, perhaps still to be read
+        self._action_size = None
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._episodes, self._frames = self._scan()
+        self._steps = sum(stored.length - 1 for stored in self._episodes)
+        self._retire_oldest()
+
+    def __len__(self):
+        return len(self._episodes)
+
+    @property
+    def frames(self):
+        """Environment frames collected so far, those of deleted episodes included."""
+        return self._frames
+
+    @property
+    def steps(self):
+        """Agent steps (actions) of the episodes that can be drawn; what capacity limits."""
+        return self._steps
+
+    @property
+    def action_size(self):
+        """Width A of the stored actions, or None while nothing is stored."""
+        if self._action_size is None:
+            for stored in reversed(self.episodes()):
+                try:
+                    self._action_size = self._layout(stored)["action"].shape[1]
+                    break
+                except DamagedEpisodeError as error:
+                    self.set_aside(stored, error)
+        return self._action_size
+
+    def episodes(self):
+        """Return a tuple of the StoredEpisode that can be drawn, oldest first."""
+        with self._lock:
+            return tuple(self._episodes)
+
+    def paths(self):
+        """Return the files of the episodes that can be drawn, oldest first."""
+        return [self._directory / stored.name for stored in self.episodes()]
+
+    def add(self, episode):
+        """Store a finished episode (see `checked_episode`) and return its path.
+
+        The file appears under its name whole or not at all. Raises ReplayError where the episode is refused or the
+        file cannot be written, on a full disk for instance; the store is unchanged then.
+        """
+        arrays = checked_episode(episode)
+        width = arrays["action"].shape[1]
+        _require(self.action_size in (None, width), f"action is {width} wide, those stored are {self.action_size}")
+        stored = StoredEpisode(self._frames, len(arrays["reward"]))
+        path = self._directory / stored.name
+        if path.exists():
+            raise ReplayError(f"{path} exists already: does another run write to this directory?")
+        self._write(path, arrays)
+        with self._lock:
+            self._action_size = width
+            self._episodes.append(stored)
+            self._steps += stored.length - 1
+            self._frames += (stored.length - 1) * self._action_repeat
+            self._retire_oldest()
+        return path
+
+    def load(self, path):
+        """Read a whole episode -> dict of arrays. Raises DamagedEpisodeError where the file is no sound .npz."""
+        with _naming(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def read_rows(self, stored, start, out):
+        """Read rows start, start + 1, ... of an episode into arrays, touching no more of the file than these rows.
+
+        out: dict from names of WINDOW_FIELDS to arrays [count, ...] to fill, of the dtypes that `add` stores.
+        Raises DamagedEpisodeError where the file is gone, truncated, or not an episode of the length it is named by.
+        """
+        path = self._directory / stored.name
+        layout = self._layout(stored)
+        for key, rows in out.items():
+            room = (stored.length - start, *layout[key].shape[1:])
+            if start < 0 or len(rows) > room[0] or rows.shape[1:] != room[1:]:
+                raise IndexError(f"{stored.name} has {room} rows of {key} from step {start} on, asked for {rows.shape}")
+        with _naming(path), open(path, "rb", buffering=0) as file:
+            for key, rows in out.items():
+                _read_member_rows(file, key, layout[key], start, rows)
+
+    def hold(self):
+        """Return a token and the episodes of this moment, whose files stay readable until `release(token)`."""
+        with self._lock:
+            self._clock += 1
+            self._holds[self._clock] = True
+            return self._clock, self.episodes()
+
+    def release(self, token):
+        """End a hold: files over capacity are deleted once no hold from before that moment is open."""
+        with self._lock:
+            del self._holds[token]
+            self._delete_retired()
+
+    def set_aside(self, stored, reason):
+        """Rename an episode's file to `NAME.bad` and never draw it again; safe to call from any thread, and twice."""
+        with self._lock:
+            if stored in self._aside:
+                return
+            self._aside.add(stored)
+            self._layouts.pop(stored, None)
+            if stored in self._episodes:
+                self._episodes.remove(stored)
+                self._steps -= stored.length - 1
+            self._rename_bad(self._directory / stored.name, reason)
+
+    def is_aside(self, stored):
+        """Say whether an episode was set aside since the store was opened."""
+        return stored in self._aside
+
+    def _scan(self):
+        episodes, frames = [], 0
+        with os.scandir(self._directory) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            stored = _stored_episode(re.sub(r"(\.bad)+$", "", name))
+            if stored:
+                frames = max(frames, stored.first_frame + (stored.length - 1) * self._action_repeat)
+                if name == stored.name:
+                    episodes.append(stored)
+            elif name.endswith(".npz"):
+                self._rename_bad(self._directory / name, f"{self._directory / name} is not named like an episode")
+            elif name.endswith(".tmp") and _stored_episode(name.removesuffix(".tmp")):
+                (self._directory / name).unlink()
+        return sorted(episodes), frames
+
+    def _rename_bad(self, path, reason):
+        target = _free_name(path.with_name(path.name + ".bad"))
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            _log.warning("replay: %s; not drawn any more", reason)
+        else:
+            _log.warning("replay: %s; set aside as %s, not drawn", reason, target.name)
+
+    def _write(self, path, arrays):
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with open(temporary, "wb") as file:
+                with zipfile.ZipFile(file, "w") as archive:
+                    for key, array in arrays.items():
+                        info = zipfile.ZipInfo(f"{key}.npy")
+                        info.compress_type = self._compression
+                        with archive.open(info, "w", force_zip64=True) as member:
+                            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+            self._sync_directory()
+        except OSError as error:
+            size = sum(array.nbytes for array in arrays.values())
+            raise ReplayError(f"cannot write {path} ({size / 1e6:.1f} MB): {error.strerror or error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _sync_directory(self):
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _retire_oldest(self):
+        while self._capacity and self._steps > self._capacity and len(self._episodes) > 1:
+            stored = self._episodes.pop(0)
+            self._steps -= stored.length - 1
+            self._retired.append((self._clock, stored))
+        self._delete_retired()
+
+    def _delete_retired(self):
+        oldest_hold = next(iter(self._holds), math.inf)  # tokens are added in rising order
+        while self._retired and self._retired[0][0] < oldest_hold:
+            _, stored = self._retired.popleft()
+            self._layouts.pop(stored, None)
+            (self._directory / stored.name).unlink(missing_ok=True)
+
+    def _layout(self, stored):
+        with self._lock:
+            if stored in self._layouts:
+                self._layouts.move_to_end(stored)
+                return self._layouts[stored]
+        path = self._directory / stored.name
+        with _naming(path), open(path, "rb") as file:
+            layout = _read_layout(file)
+            _check_layout(layout, stored.length, self._action_size)
+        with self._lock:
+            self._layouts[stored] = layout
+            while len(self._layouts) > _CACHED_LAYOUTS:
+                self._layouts.popitem(last=False)
+        return layout
