@@ -62,6 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(error, 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("dreamer"):
+            raise
+        return _fail(f"the package {error.name} is not installed: `make setup` installs it, see `dreamer doctor`", 1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -14,9 +14,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COMMAND_LINE = "command line"
 
@@ -95,6 +92,13 @@ class Section:
         value = self._values[name]
         return Section(value) if isinstance(value, dict) else value
 
+    def keys(self):
+        """Names of the keys here; with `[name]` this makes `**section` work."""
+        return self._values.keys()
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
     def __setattr__(self, name, value):
         raise AttributeError(f"a config is frozen: take config.replace to change {name!r}")
 
@@ -132,6 +136,8 @@ class Config(Section):
 
     def save(self, path) -> None:
         """Write YAML that `load_file` reads back. Atomic: a reader sees the old file or the new one."""
+        from ruamel.yaml import YAML
+
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         yaml = YAML(typ="safe", pure=True)
@@ -238,6 +244,10 @@ def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:
 
 
 def _parse(path: Path):
+    # Here and not above, so that `dreamer doctor` can tell where the package is missing.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
         tree = YAML().load(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:

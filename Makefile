@@ -1,0 +1,50 @@
+# Everything runs in .venv; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slow demo clean
+.DELETE_ON_ERROR:
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.dev $(VENV)/.rendering ## Make .venv with all that training and developing need
+
+test: setup ## Lint, then the quick tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not slow"
+
+# pytest exits with 5 where no test is marked slow.
+test-slow: setup ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 1800 || [ $$? -eq 5 ]
+
+demo: $(VENV)/.run $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
+	$(BIN)/python -m dreamer.demo
+
+clean: ## Remove .venv, caches and the demo, but no runs
+	rm -rf $(VENV) *.egg-info .ruff_cache demo
+	find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+# The files .run, .dev and .rendering record that a step succeeded, so that it is not repeated.
+
+$(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/python
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.rendering: scripts/rendering.sh | $(VENV)/.run
+	@scripts/rendering.sh $(BIN)/python
+	@touch $@
+
+$(BIN)/python:
+	@scripts/check_python.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,249 @@
+"""What this machine offers for training, what is missing, and what to do about it.
+
+Every check stands alone: one that fails, however badly, never hides the others. So nothing is imported before the
+check that needs it, and TensorFlow and rendering run in processes of their own, which may crash.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from dreamer import config, hardware
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+PYTHONS = ((3, 10), (3, 13))
+# A training step at the paper's sizes, TensorFlow and two environments.
+MEMORY = 6e9
+# Videos, logs and checkpoints, beside the episodes.
+SPARE_DISK = 1e9
+INSTALL = "run `make setup`, or pip install -r requirements.txt"
+
+_TENSORFLOW = """
+import json
+import tensorflow as tf
+import keras
+import tensorflow_probability as tfp
+from dreamer import hardware
+assert float(tf.reduce_sum(tf.ones([2, 2]) @ tf.ones([2, 2]))) == 8.0
+devices = [[device.device_type, tf.config.experimental.get_device_details(device).get("device_name", "")]
+           for device in tf.config.list_physical_devices()]
+print(json.dumps({"tensorflow": tf.__version__, "keras": keras.__version__, "devices": devices,
+                  "gpu_capabilities": hardware.gpu_capabilities()}), flush=True)
+"""
+
+
+class Check(NamedTuple):
+    """One finding. status: ok, warn (training works all the same) or fail; fix: what to do, empty if ok."""
+
+    name: str
+    status: str
+    value: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Run all checks, which takes some ten seconds."""
+    tensorflow = _tensorflow_facts()
+    checks: list[Callable[[], list[Check]]] = [
+        check_python,
+        check_cores,
+        check_memory,
+        check_disk,
+        lambda: check_tensorflow(tensorflow),
+        lambda: check_precision(tensorflow.get("gpu_capabilities", [])),
+        check_rendering,
+        check_suites,
+        check_packages,
+    ]
+    names = ("python", "cores", "memory", "disk", "tensorflow", "precision", "rendering", "suites", "packages")
+    return [found for name, check in zip(names, checks, strict=True) for found in guarded(name, check)]
+
+
+def can_train(checks: list[Check]) -> bool:
+    """Whether nothing that training needs has failed."""
+    return all(check.status != "fail" for check in checks)
+
+
+def to_text(checks: list[Check]) -> str:
+    """One line for every check, one more with what to do for every problem."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.value}")
+        if check.fix:
+            lines.append(f"{'':<4}  {'':<{width}}  -> {check.fix}")
+    return "\n".join([*lines, "", "Training works here." if can_train(checks) else "Training does not work here yet."])
+
+
+def to_json(checks: list[Check]) -> str:
+    """The checks for machines."""
+    return json.dumps({"can_train": can_train(checks), "checks": [check._asdict() for check in checks]}, indent=2)
+
+
+def guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
+    """The findings of a check, or one failure that tells its error."""
+    try:
+        return check()
+    except Exception as error:
+        return [Check(name, "fail", f"{type(error).__name__}: {_one_line(error)}", f"this check broke off; {INSTALL}")]
+
+
+def check_python() -> list[Check]:
+    """TensorFlow is built for a few versions of Python only."""
+    value = f"{'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return [Check("python", "ok", value)]
+    return [
+        Check("python", "fail", value, "TensorFlow needs Python 3.10 to 3.13: make setup PYTHON=/path/to/python3.11")
+    ]
+
+
+def check_cores() -> list[Check]:
+    """Cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [Check("cores", "ok", str(cores))]
+
+
+def check_memory() -> list[Check]:
+    """Physical memory, or the limit of the container where that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and limit.read_text().strip().isdigit():
+        total = min(total, int(limit.read_text()))
+    if total >= MEMORY:
+        return [Check("memory", "ok", _gigabytes(total))]
+    fix = f"the paper's sizes take about {_gigabytes(MEMORY)}: train with a smaller --replay.batch"
+    return [Check("memory", "warn", _gigabytes(total), fix)]
+
+
+def check_disk() -> list[Check]:
+    """Free space where runs/ goes, against the episodes of a run with the default settings."""
+    defaults = config.load()
+    episodes = defaults.steps / defaults.env.action_repeat * 64 * 64 * 3
+    free = shutil.disk_usage(".").free
+    value = f"{_gigabytes(free)} free in {Path.cwd()}"
+    if free < SPARE_DISK:
+        return [Check("disk", "fail", value, "free some space, or train with --logdir on another disk")]
+    if free < episodes + SPARE_DISK:
+        fix = (
+            f"{defaults.steps:,} frames take {_gigabytes(episodes)}: limit --replay.capacity, or --replay.compress true"
+        )
+        return [Check("disk", "warn", value, fix)]
+    return [Check("disk", "ok", value)]
+
+
+def check_tensorflow(facts: dict) -> list[Check]:
+    """TensorFlow and what it computes on; facts as its own process told them."""
+    if "error" in facts:
+        return [Check("tensorflow", "fail", facts["error"], INSTALL)]
+    checks = [Check("tensorflow", "ok", f"{facts['tensorflow']} with keras {facts['keras']}")]
+    devices = [f"{kind} {name}".strip() for kind, name in facts["devices"]]
+    if any(kind == "GPU" for kind, _ in facts["devices"]) or not shutil.which("nvidia-smi"):
+        return [*checks, Check("devices", "ok", ", ".join(devices))]
+    fix = f'TensorFlow does not see the NVIDIA GPU: pip install "tensorflow[and-cuda]=={facts["tensorflow"]}"'
+    return [*checks, Check("devices", "warn", ", ".join(devices), fix)]
+
+
+def check_precision(gpu_capabilities: list) -> list[Check]:
+    """The precision that `precision: auto` stands for here."""
+    precision, reason = hardware.resolve_precision("auto", hardware.cpu_flags(), gpu_capabilities)
+    return [Check("precision", "ok", f"{precision}: {reason}")]
+
+
+def check_rendering() -> list[Check]:
+    """The OpenGL platform that renders images."""
+    from dreamer.envs import core, rendering
+
+    try:
+        found = rendering.choose()
+    except (core.EnvError, ValueError) as error:
+        fix = f"apt-get install {rendering.PACKAGES['egl']} {rendering.PACKAGES['osmesa']}, and leave MUJOCO_GL unset"
+        return [Check("rendering", "fail", _one_line(error), fix)]
+    kind = "software" if found.software else "GPU"
+    return [Check("rendering", "ok", f"{found.backend}, {kind}: {found.gl_renderer}")]
+
+
+def check_suites(seconds: float = 1.5) -> list[Check]:
+    """Load DM Control in a worker, as training does, and count the frames that it renders in some seconds."""
+    import numpy as np
+
+    from dreamer.envs import core, dmc, rendering, worker
+
+    try:
+        variables = rendering.choose().variables
+        env = worker.Worker(dmc.DMC, {"task": "cartpole_balance"}, variables=variables, timeout=120.0)
+    except (core.EnvError, ValueError) as error:
+        return [Check("suite dmc", "fail", _one_line(error), f"see rendering above; {INSTALL}")]
+    try:
+        env.reset(seed=0)
+        action = np.zeros(env.action_space.size, np.float32)
+        frames, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            if env.step(action)["is_last"]:
+                env.reset()
+            frames += 1
+        rate = frames / (time.perf_counter() - start)
+    finally:
+        env.close()
+    return [
+        Check("suite dmc", "ok", f"{len(dmc.TASKS)} tasks of the paper, {len(dmc.OTHER_TASKS)} others"),
+        Check("frame rate", "ok", f"{rate:.0f} images a second (cartpole_balance, in a worker)"),
+    ]
+
+
+def check_packages(requirements: Path | None = None) -> list[Check]:
+    """Every package of requirements.txt that this Python needs, required against installed."""
+    from packaging.requirements import Requirement
+
+    path = requirements or REQUIREMENTS
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    checks = []
+    for required in (Requirement(line) for line in lines if line):
+        if required.marker and not required.marker.evaluate():
+            continue
+        name = f"package {required.name}"
+        try:
+            installed = metadata.version(required.name)
+        except metadata.PackageNotFoundError:
+            checks.append(Check(name, "fail", f"not installed, {required.specifier} required", INSTALL))
+            continue
+        if installed in required.specifier:
+            checks.append(Check(name, "ok", installed))
+        else:
+            checks.append(Check(name, "warn", f"{installed} installed, {required.specifier} required", INSTALL))
+    return checks
+
+
+def _tensorflow_facts(timeout: float = 300.0) -> dict:
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "KERAS_BACKEND": "tensorflow"}
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _TENSORFLOW],
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not loaded within {timeout:g} seconds"}
+    if probe.returncode:
+        last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"error": f"does not load, exit code {probe.returncode}: {last}"}
+    return json.loads(probe.stdout.splitlines()[-1])
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
