@@ -22,6 +22,7 @@ import pathlib
 import re
 import struct
 import threading
+import tokenize
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -122,31 +123,35 @@ def checked_episode(episode):
     return arrays
 
 
+# What a broken .npz file can raise while it is read; trouble of the system (EIO, EMFILE) is not among them.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,  # unknown compression
+    RuntimeError,  # encrypted
+    tokenize.TokenError,  # NumPy takes an unreadable array header for one that Python 2 wrote
+    SyntaxError,
+)
+
+
 @contextlib.contextmanager
 def _naming(path):
-    """Turn what reading a broken .npz file can raise into DamagedEpisodeError; other trouble (EIO, EMFILE) passes."""
+    """Turn what reading a broken or missing file raises into DamagedEpisodeError."""
     try:
         yield
-    except DamagedEpisodeError:
-        raise
     except FileNotFoundError as error:
         raise DamagedEpisodeError(f"{path} is gone") from error
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, None):  # a broken zip directory can ask for an impossible seek
+    except (*_DAMAGE, OSError) as error:
+        # Seeking where a broken zip points gives EINVAL, decoding broken bytes an OSError without a number.
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
             raise
-        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {error}") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        KeyError,
-        ValueError,
-        OverflowError,
-        NotImplementedError,  # unknown compression
-        RuntimeError,  # encrypted
-    ) as error:
-        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}") from error
 
 
 def _read_header(file):
