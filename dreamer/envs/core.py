@@ -1,0 +1,56 @@
+"""What an environment is: spaces, reset, step, close, and the errors it raises.
+
+A step is a dict of NumPy values: every observation of `observation_spaces`, and beside them
+
+    key           dtype        meaning
+    reward        np.float32   received on arriving at this observation; 0 at reset
+    is_first      np.bool_     this observation begins an episode
+    is_last       np.bool_     this observation ends an episode: the next call is reset()
+    is_terminal   np.bool_     the task itself ended here, so nothing follows (discount 0); a time limit is no terminal
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
+from dreamer.types import ActionSpace, Space
+
+FLAGS = ("is_first", "is_last", "is_terminal")
+
+
+class EnvError(RuntimeError):
+    """An environment broke its contract, was used against it, or failed inside."""
+
+
+class Env(Protocol):
+    """The interface of every environment.
+
+    observation_spaces: always has "image", (64, 64, 3) uint8; every other observation is proprioceptive, float32.
+    action_space: continuous actions lie in [-1, 1], discrete ones are one-hot.
+    action_repeat: frames of the environment for which one action is held.
+    """
+
+    observation_spaces: dict[str, Space]
+    action_space: ActionSpace
+    action_repeat: int
+
+    def reset(self, seed: int | None = None) -> dict:
+        """Begin an episode and return its first step.
+
+        With a seed, the episode depends on nothing but the seed and the actions; None draws the next episode from the
+        environment's own generator, which the last seed set.
+        """
+
+    def step(self, action: np.ndarray) -> dict:
+        """Hold the action, [A] float32, for `action_repeat` frames and return the step that it led to."""
+
+    def close(self) -> None:
+        """Free everything the environment holds; closing twice is allowed."""
+
+
+def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
+    """Return one line saying that a name is unknown and which valid ones are nearest."""
+    nearest = difflib.get_close_matches(name, list(dict.fromkeys(valid)), n=3, cutoff=0.0)
+    return f'unknown {kind} "{name}": the nearest valid names are {", ".join(nearest)}'

@@ -1,0 +1,226 @@
+"""An environment in a process of its own, started fresh and never importing TensorFlow.
+
+The child is a new interpreter, neither a fork (OpenGL does not survive one) nor multiprocessing's spawn (which imports
+the parent's main module, and TensorFlow with it). Parent and child talk over a socket pair:
+
+    parent                                    child
+    (constructor, keyword arguments)   ->     builds the environment
+                                       <-     ("ok", (observation_spaces, action_space, action_repeat))
+    (method, arguments)                ->     calls it
+                                       <-     ("ok", result)  or  ("error", message, traceback)
+    end of file                        ->     closes the environment and leaves
+"""
+
+import fcntl
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from dreamer.envs.core import Env, EnvError
+from dreamer.types import ActionSpace, Space
+
+# Output of the child that is kept for error messages: bytes shown, and bytes on disk at which it starts afresh.
+_TAIL = 4000
+_OUTPUT_LIMIT = 1_000_000
+# Seconds that an orderly exit may take before the child is killed.
+_EXIT_LIMIT = 5.0
+
+
+class WorkerDied(EnvError):
+    """The process of an environment ended by itself, by a crash or by a signal from outside."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception inside the child, as text; the cause of the EnvError that the parent raises."""
+
+    def __str__(self) -> str:
+        return f"in the process of the environment:\n{self.args[0]}"
+
+
+class Worker:
+    """The environment `constructor(**kwargs)` in a process of its own; the same interface as Env.
+
+    constructor: importable by name, so that the child can import it too; it finds modules where the parent does.
+    kwargs: its keyword arguments, anything that pickles.
+    variables: environment variables of the child beside the parent's, set before anything is imported.
+    timeout: seconds that a reply may take, the start included. An environment answers within milliseconds to seconds,
+        so the limit tells one that hangs from a machine that is merely busy.
+
+    What the child prints is not shown; its end is part of every error. The child ignores SIGINT, since the parent
+    decides what an interrupt means, and leaves when the parent closes it or dies, in whatever way.
+    Raises EnvError when the environment raises (the cause holds its traceback) or does not reply in time, WorkerDied
+    when its process is gone.
+    """
+
+    def __init__(
+        self,
+        constructor: Callable[..., Env],
+        kwargs: Mapping,
+        *,
+        variables: Mapping[str, str] | None = None,
+        timeout: float = 300.0,
+    ):
+        self._name = f"{constructor.__name__}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
+        self._timeout = timeout
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
+        # Appending, so that the file can be cut off while the child writes to it.
+        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", "-c", _MAIN, str(theirs.fileno()), str(os.getpid())],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                    **(variables or {}),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                pass_fds=[theirs.fileno()],
+            )
+        self._connection = Connection(ours.detach())
+        self._open = True
+        self._waiting = False
+        try:
+            spaces, action_space, action_repeat = self._ask("start", pickle.dumps((constructor, dict(kwargs))))
+        except BaseException:
+            self.close()
+            raise
+        self.observation_spaces: dict[str, Space] = spaces
+        self.action_space: ActionSpace = action_space
+        self.action_repeat: int = action_repeat
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    def reset(self, seed: int | None = None) -> dict:
+        """See Env.reset."""
+        if os.fstat(self._output.fileno()).st_size > _OUTPUT_LIMIT:
+            os.ftruncate(self._output.fileno(), 0)
+        return self._ask("reset", pickle.dumps(("reset", (seed,))))
+
+    def step(self, action: np.ndarray) -> dict:
+        """See Env.step."""
+        return self._ask("step", pickle.dumps(("step", (action,))))
+
+    def close(self) -> None:
+        """End the child: in order where it is waiting for a request, by SIGKILL where it is busy or hangs."""
+        if not self._open:
+            return
+        self._open = False
+        if self._waiting:
+            self._process.kill()
+        self._connection.close()
+        try:
+            self._process.wait(_EXIT_LIMIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+
+    def _ask(self, what: str, request: bytes):
+        """Send one request and return the result of its reply."""
+        if not self._open:
+            raise EnvError(f"{what} after close(): {self._name} is gone")
+        if self._waiting:
+            raise EnvError(f"{what} after a call that was interrupted: close {self._name} and make a new one")
+        self._waiting = True
+        try:
+            self._connection.send_bytes(request)
+            if not self._connection.poll(self._timeout):
+                message = f"{self._name} did not reply to {what} within {self._timeout:g} seconds{self._tail()}"
+                self.close()
+                raise EnvError(message)
+            reply = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, ConnectionError):
+            raise self._died(what) from None
+        self._waiting = False
+        if reply[0] == "error":
+            _, message, remote_traceback = reply
+            raise EnvError(f"{self._name} failed in {what}: {message}") from RemoteTraceback(remote_traceback)
+        return reply[1]
+
+    def _died(self, what: str) -> WorkerDied:
+        """Return the error for a child whose end of the connection is closed, and clean up after it."""
+        try:
+            code = self._process.wait(_EXIT_LIMIT)
+        except subprocess.TimeoutExpired:
+            cause = "closed its connection"
+        else:
+            cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        error = WorkerDied(f"the process of {self._name} {cause} during {what}{self._tail()}")
+        self.close()
+        return error
+
+    def _tail(self) -> str:
+        """Return the end of what the child printed, introduced for an error message; empty if it printed nothing."""
+        size = os.fstat(self._output.fileno()).st_size
+        text = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+        return f"; the end of its output:\n{text}" if text else ""
+
+
+_MAIN = f"import sys; from {__name__} import main; main(int(sys.argv[1]), parent=int(sys.argv[2]))"
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve one environment over an inherited socket until the parent closes it; the child process runs this.
+
+    It never returns: the exit handlers of dm_control's OSMesa platform print a traceback that means nothing.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    try:
+        with Connection(descriptor) as connection:
+            _serve(connection)
+    except (EOFError, ConnectionError):
+        # The parent has closed its end, or died.
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve(connection: Connection) -> None:
+    """Build the environment that the first request describes, answer the others, close it when they end."""
+    env = None
+    try:
+        while True:
+            request = connection.recv_bytes()
+            try:
+                if env is None:
+                    constructor, kwargs = pickle.loads(request)
+                    env = constructor(**kwargs)
+                    result = env.observation_spaces, env.action_space, env.action_repeat
+                else:
+                    method, arguments = pickle.loads(request)
+                    result = getattr(env, method)(*arguments)
+                reply = ("ok", result)
+            except Exception as error:
+                reply = ("error", f"{type(error).__name__}: {error}", traceback.format_exc())
+            connection.send(reply)
+    finally:
+        if env is not None:
+            env.close()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is gone, even in the middle of a step that never returns."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

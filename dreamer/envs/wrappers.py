@@ -1,0 +1,99 @@
+"""Run-time checks at the border of an environment."""
+
+import numpy as np
+
+from dreamer.envs.core import FLAGS, Env, EnvError
+from dreamer.types import ActionSpace, Space
+
+
+class Checked:
+    """The environment itself, with every action that goes in and every step that comes out checked.
+
+    Raises EnvError, saying what came and what was expected, for: an action of the wrong shape or dtype, not finite,
+    outside [-1, 1] or (discrete) not one-hot; a step before the first reset or after the last step of an episode; an
+    observation, reward or flag that is missing, undeclared, or not of its declared shape and dtype; a reward that is
+    not finite; a first step without is_first or with a reward; is_terminal without is_last.
+    """
+
+    def __init__(self, env: Env):
+        self._env = env
+        self._ready = "step() before the first reset(): call reset() first"
+        spaces = env.observation_spaces
+        if "image" not in spaces:
+            raise EnvError(f'observation_spaces has {sorted(spaces)}: expected an observation "image"')
+        clash = sorted({"reward", *FLAGS} & set(spaces))
+        if clash:
+            raise EnvError(f"observation_spaces has {clash}, which are names of other parts of a step")
+        self.observation_spaces: dict[str, Space] = spaces
+        self.action_space: ActionSpace = env.action_space
+        self.action_repeat: int = env.action_repeat
+        self._expected = {
+            **spaces,
+            "reward": Space(shape=(), dtype="float32"),
+            **{flag: Space(shape=(), dtype="bool") for flag in FLAGS},
+        }
+
+    def reset(self, seed: int | None = None) -> dict:
+        """See Env.reset."""
+        step = self._env.reset(seed)
+        self._check_step(step, source="reset()")
+        if not step["is_first"] or step["reward"] != 0:
+            raise EnvError(
+                f"reset() returned is_first {step['is_first']} and reward {step['reward']}: expected True and 0"
+            )
+        self._note(step)
+        return step
+
+    def step(self, action: np.ndarray) -> dict:
+        """See Env.step."""
+        if self._ready:
+            raise EnvError(self._ready)
+        check_action(action, self.action_space)
+        step = self._env.step(action)
+        self._check_step(step, source="step()")
+        if step["is_first"]:
+            raise EnvError("step() returned is_first True: expected it from reset() alone")
+        self._note(step)
+        return step
+
+    def close(self) -> None:
+        """See Env.close."""
+        self._env.close()
+
+    def _note(self, step: dict) -> None:
+        self._ready = "step() after the last step of an episode: call reset() first" if step["is_last"] else ""
+
+    def _check_step(self, step: dict, source: str) -> None:
+        missing, undeclared = sorted(set(self._expected) - set(step)), sorted(set(step) - set(self._expected))
+        if missing or undeclared:
+            raise EnvError(f"{source} returned a step with missing keys {missing} and undeclared keys {undeclared}")
+        for key, space in self._expected.items():
+            value = step[key]
+            if not isinstance(value, np.ndarray | np.generic):
+                raise EnvError(f"{source} returned {key} of type {type(value).__name__}: expected a NumPy value")
+            if value.shape != space.shape or value.dtype != space.dtype:
+                raise EnvError(
+                    f"{source} returned {key} of shape {value.shape} and dtype {value.dtype}: "
+                    f"expected {space.shape} and {space.dtype}"
+                )
+        if not np.isfinite(step["reward"]):
+            raise EnvError(f"{source} returned the reward {step['reward']}: expected a finite number")
+        if step["is_terminal"] and not step["is_last"]:
+            raise EnvError(f"{source} returned is_terminal True with is_last False: a terminal step is the last one")
+
+
+def check_action(action: np.ndarray, space: ActionSpace) -> None:
+    """Raise EnvError unless the action is a float32 array [A] within the space."""
+    if not isinstance(action, np.ndarray):
+        raise EnvError(f"action of type {type(action).__name__}: expected a NumPy array")
+    if action.shape != (space.size,):
+        raise EnvError(f"action of shape {action.shape}: expected ({space.size},)")
+    if action.dtype != np.float32:
+        raise EnvError(f"action of dtype {action.dtype}: expected float32")
+    if not np.all(np.isfinite(action)):
+        raise EnvError(f"action {action}: expected finite numbers")
+    if space.discrete:
+        if np.count_nonzero(action) != 1 or action.max() != 1:
+            raise EnvError(f"action {action}: expected a one-hot vector, a single 1 among zeros")
+    elif np.abs(action).max() > 1:
+        raise EnvError(f"action {action}: expected numbers within [-1, 1]")

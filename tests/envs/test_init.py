@@ -1,0 +1,81 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dreamer import envs
+from dreamer.envs.rendering import Rendering
+
+
+def test_import_is_light():
+    """What the worker imports must not import TensorFlow; listing tasks must not touch OpenGL."""
+    script = """
+import sys
+from dreamer import envs
+envs.tasks(), envs.other_tasks(), envs.validate("dmc", "walker_walk")
+heavy = {"tensorflow", "keras", "dm_control", "mujoco", "OpenGL"}
+print(sorted({name.partition(".")[0] for name in sys.modules} & heavy))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
+
+
+def test_every_listed_task_is_valid():
+    assert len(envs.tasks()["dmc"]) == 20
+    assert not set(envs.tasks()["dmc"]) & set(envs.other_tasks()["dmc"])
+    for task in envs.tasks()["dmc"] + envs.other_tasks()["dmc"]:
+        envs.validate("dmc", task)
+
+
+def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(ValueError, match='unknown suite "dm_control": the nearest valid names are dmc$'):
+        envs.make("dm_control", "walker_walk")
+    with pytest.raises(ValueError, match='unknown task of dmc "cartpole_swing": the nearest .* cartpole_swingup, '):
+        envs.make("dmc", "cartpole_swing")
+
+
+def test_renders_beside_tensorflow():
+    import tensorflow as tf
+
+    assert float(tf.reduce_sum(tf.matmul(tf.ones((2, 3)), tf.ones((3, 2))))) == 12
+    before = dict(os.environ)
+    env = envs.make("dmc", "cup_catch", shadow_map=256, time_limit=10)
+    try:
+        assert dict(os.environ) == before
+        step = env.reset(1)
+        images = [step["image"]]
+        while not step["is_last"]:
+            step = env.step(np.ones(env.action_space.size, np.float32))
+            images.append(step["image"])
+        assert len(images) == 6
+        assert np.ptp(images[-1]) > 50
+        assert (images[0] != images[-1]).any()
+        assert float(tf.reduce_mean(tf.cast(tf.stack(images), tf.float32))) > 0
+        with pytest.raises(envs.EnvError, match="after the last step"):
+            env.step(np.ones(2, np.float32))
+        env.reset(2)
+        with pytest.raises(envs.EnvError, match=r"action of shape \(3,\): expected \(2,\)"):
+            env.step(np.ones(3, np.float32))
+        os.kill(env._env.pid, signal.SIGKILL)
+        with pytest.raises(envs.WorkerDied, match=r"DMC\(task='cup_catch', .*\) was killed by SIGKILL during step"):
+            env.step(np.ones(2, np.float32))
+    finally:
+        env.close()
+
+
+def test_software_rendering_in_this_process_is_refused(monkeypatch):
+    monkeypatch.setattr(envs, "choose", lambda renderer: Rendering("egl", "llvmpipe (LLVM 15)", software=True))
+    with pytest.raises(envs.EnvError, match=r"worker=False needs OpenGL on a GPU.*llvmpipe \(LLVM 15\)"):
+        envs.make("dmc", "walker_walk", worker=False)
+
+
+def test_rendering_in_this_process_needs_its_platform(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(envs, "choose", lambda renderer: Rendering("egl", "NVIDIA H100", software=False))
+    with pytest.raises(envs.EnvError, match="start it with MUJOCO_GL=egl"):
+        envs.make("dmc", "walker_walk", worker=False)
