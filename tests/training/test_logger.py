@@ -1,0 +1,128 @@
+import io
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.image import metadata as image_metadata
+
+from dreamer.training.logger import Logger
+
+
+def lines(logdir):
+    return [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def points(logdir):
+    """(tag, step, value) of everything that TensorBoard's own reader finds, oldest file first."""
+    found = []
+    for path in sorted(logdir.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            found += [(value.tag, event.step, value) for value in event.summary.value]
+    return found
+
+
+def test_scalars_reach_both_files_with_the_same_names_and_steps(tmp_path):
+    logger = Logger(tmp_path)
+    logger.scalars(1000, {"train/image_loss": np.float32(0.5), "train/updates": 100})
+    logger.scalars(2000, {"train/image_loss": tf.constant([0.25]), "eval/return": ml_dtypes.bfloat16(3)})
+    logger.close()
+    assert lines(tmp_path) == [
+        {"step": 1000, "train/image_loss": 0.5, "train/updates": 100},
+        {"step": 2000, "train/image_loss": 0.25, "eval/return": 3.0},
+    ]
+    assert [(tag, step, tf.make_ndarray(value.tensor).item()) for tag, step, value in points(tmp_path)] == [
+        ("train/image_loss", 1000, 0.5),
+        ("train/updates", 1000, 100.0),
+        ("train/image_loss", 2000, 0.25),
+        ("eval/return", 2000, 3.0),
+    ]
+
+
+def test_lines_are_readable_before_the_logger_closes(tmp_path):
+    logger = Logger(tmp_path)
+    logger.scalars(1000, {"train/a": 1.0})
+    assert lines(tmp_path) == [{"step": 1000, "train/a": 1.0}]
+    logger.close()
+
+
+def test_values_that_json_lacks_become_null(tmp_path):
+    logger = Logger(tmp_path)
+    logger.scalars(1000, {"train/a": float("nan"), "train/b": np.float32("inf"), "train/c": tf.constant(-np.inf)})
+    logger.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1000, "train/a": null, "train/b": null, "train/c": null}\n'
+    a, b, c = (tf.make_ndarray(value.tensor).item() for _, _, value in points(tmp_path))
+    assert np.isnan(a)
+    assert (b, c) == (np.inf, -np.inf)
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), tf.zeros([2, 3]), "1.0", None, [], True])
+def test_value_that_is_no_number_is_named_and_nothing_written(tmp_path, value):
+    logger = Logger(tmp_path)
+    with pytest.raises(ValueError, match=r"^metric train/b must be one number, got shape .*$"):
+        logger.scalars(1000, {"train/a": 1.0, "train/b": value})
+    with pytest.raises(ValueError, match="cannot be named"):
+        logger.scalars(1000, {"step": 1.0})
+    logger.close()
+    assert lines(tmp_path) == []
+
+
+def test_line_cut_anywhere_is_repaired(tmp_path):
+    whole = b'{"step": 1000, "train/a": 1.0}\n{"step": 2000, "train/a": 2.0}\n'
+    path = tmp_path / "metrics.jsonl"
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        logger = Logger(tmp_path)
+        logger.scalars(3000, {"train/a": 3.0})
+        logger.close()
+        complete = whole[:length].count(b"\n")
+        assert [line["step"] for line in lines(tmp_path)] == [1000, 2000][:complete] + [3000]
+
+
+@pytest.mark.parametrize(
+    ("resume_frames", "kept"), [(None, [1000, 2000, 2000, 3000]), (0, []), (2000, [1000, 2000, 2000]), (9000, None)]
+)
+def test_resume_drops_what_comes_after(tmp_path, resume_frames, kept):
+    logger = Logger(tmp_path)
+    for step in (1000, 2000, 2000, 3000):
+        logger.scalars(step, {"train/a": step})
+    logger.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4000, "tra')
+    Logger(tmp_path, resume_frames=resume_frames).close()
+    assert [line["step"] for line in lines(tmp_path)] == ([1000, 2000, 2000, 3000] if kept is None else kept)
+    assert [path.name for path in tmp_path.iterdir() if "tfevents" not in path.name] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("bad", ['{"train/a": 1.0}', "[1]", "garbage", '{"step": null}'])
+def test_foreign_line_is_named_and_kept(tmp_path, bad):
+    content = f'{{"step": 1000}}\n{bad}\n{{"step": 3000}}\n'
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is not .*") as error:
+        Logger(tmp_path, resume_frames=1000)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "metrics.jsonl").read_text() == content
+
+
+def test_gif_is_an_image_to_tensorboard(tmp_path):
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    frames = np.broadcast_to(colors[:, None, None], (3, 20, 30, 3))
+    logger = Logger(tmp_path)
+    logger.gif("eval/open_loop", frames, 5000, fps=10)
+    logger.close()
+    ((tag, step, value),) = points(tmp_path)
+    assert (tag, step) == ("eval/open_loop", 5000)
+    assert value.metadata.plugin_data.plugin_name == image_metadata.PLUGIN_NAME
+    assert image_metadata.parse_plugin_metadata(value.metadata.plugin_data.content).version == 0
+    width, height, content = tf.make_ndarray(value.tensor)
+    assert (width, height) == (b"30", b"20")
+    image = Image.open(io.BytesIO(content))
+    assert (image.format, image.size, image.n_frames) == ("GIF", (30, 20), 3)
+    for index, color in enumerate(colors):
+        image.seek(index)
+        assert np.asarray(image.convert("RGB"))[10, 15] == pytest.approx(color, abs=3)
+        assert image.info["duration"] == 100
