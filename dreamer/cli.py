@@ -222,11 +222,14 @@ def _tasks(words: list[str]) -> int:
 
     from dreamer import envs
 
-    tasks = envs.tasks()
-    if args.suite is not None and args.suite not in tasks:
-        raise UsageError(f"unknown suite {args.suite!r}: there are {', '.join(tasks)}")
-    shown = tasks if args.suite is None else {args.suite: tasks[args.suite]}
-    return _show("\n\n".join("\n".join([suite, *(f"  {task}" for task in names)]) for suite, names in shown.items()))
+    suites = envs.tasks()
+    if args.suite is not None and args.suite not in suites:
+        raise UsageError(f"unknown suite {args.suite!r}: there are {', '.join(suites)}")
+    lines = []
+    for suite in suites if args.suite is None else [args.suite]:
+        for heading, tasks in ((suite, suites[suite]), (f"{suite}, not in the paper", envs.other_tasks()[suite])):
+            lines += [heading, *(f"  {task}" for task in tasks), ""]
+    return _show("\n".join(lines[:-1]))
 
 
 def _doctor(words: list[str]) -> int:

@@ -174,13 +174,12 @@ def check_suites(seconds: float = 1.5) -> list[Check]:
     """Load DM Control in a worker, as training does, and count the frames that it renders in some seconds."""
     import numpy as np
 
-    from dreamer.envs import core, dmc, rendering, worker
+    from dreamer import envs
 
     try:
-        variables = rendering.choose().variables
-        env = worker.Worker(dmc.DMC, {"task": "cartpole_balance"}, variables=variables, timeout=120.0)
-    except (core.EnvError, ValueError) as error:
-        return [Check("suite dmc", "fail", _one_line(error), f"see rendering above; {INSTALL}")]
+        env = envs.make("dmc", "cartpole_balance")
+    except (envs.EnvError, ValueError) as error:
+        return [Check("suite dmc", "fail", _one_line(error), f"if rendering above is ok, {INSTALL}")]
     try:
         env.reset(seed=0)
         action = np.zeros(env.action_space.size, np.float32)
@@ -193,7 +192,9 @@ def check_suites(seconds: float = 1.5) -> list[Check]:
     finally:
         env.close()
     return [
-        Check("suite dmc", "ok", f"{len(dmc.TASKS)} tasks of the paper, {len(dmc.OTHER_TASKS)} others"),
+        Check(
+            "suite dmc", "ok", f"{len(envs.tasks()['dmc'])} tasks of the paper, {len(envs.other_tasks()['dmc'])} others"
+        ),
         Check("frame rate", "ok", f"{rate:.0f} images a second (cartpole_balance, in a worker)"),
     ]
 

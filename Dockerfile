@@ -1,0 +1,33 @@
+# docker build -t dreamer .
+# docker run --rm --gpus all -v "$PWD/runs:/work/runs" dreamer --configs dmc --task walker_walk
+#
+# Without --gpus it trains and renders on the CPU. The host needs NVIDIA's driver and container runtime, no CUDA: the
+# libraries come as wheels.
+FROM python:3.11-slim-bookworm
+
+# EGL for rendering: the vendor-neutral part, which finds NVIDIA's driver under --gpus, and Mesa without.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        libegl1 libgl1 libgl1-mesa-dri libosmesa6 \
+    && rm -rf /var/lib/apt/lists/*
+
+# The runtime mounts only what is asked for; `graphics` is EGL.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics \
+    PYTHONUNBUFFERED=1
+
+# The runtime mounts libEGL_nvidia.so.0 too, and some versions leave out the file that announces it to libegl1.
+RUN mkdir -p /usr/share/glvnd/egl_vendor.d \
+    && echo '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}}' \
+        > /usr/share/glvnd/egl_vendor.d/10_nvidia.json
+
+# Requirements before the code, so that an edit of the code does not install them again.
+COPY requirements.txt /dreamer/
+RUN pip install --no-cache-dir -r /dreamer/requirements.txt "tensorflow[and-cuda]==2.21.0"
+
+COPY . /dreamer
+RUN pip install --no-cache-dir --no-deps --editable /dreamer
+
+WORKDIR /work
+VOLUME /work/runs
+ENTRYPOINT ["dreamer"]

@@ -1,0 +1,288 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from dreamer import __version__, cli, config, training
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """Replace TensorFlow's set-up and the loop; collects (config, logdir) of every start, in an empty directory."""
+    starts = []
+
+    def train(run, logdir):
+        starts.append((run, logdir))
+        return 0
+
+    loop = types.SimpleNamespace(train=train)
+    monkeypatch.setitem(sys.modules, "dreamer.training.loop", loop)
+    monkeypatch.setattr(training, "loop", loop, raising=False)
+    monkeypatch.setattr(cli, "_set_up_tensorflow", lambda precision: None)
+    monkeypatch.chdir(tmp_path)
+    return starts
+
+
+def complaint(capsys, words, code=2) -> str:
+    """Run a command that must fail with one line, and return the line."""
+    assert cli.main(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("dreamer: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("dreamer: ").rstrip()
+
+
+def test_words_become_overlays_values_and_logdir():
+    words = [
+        "--configs",
+        "dmc",
+        "small",
+        "--env.camera",
+        "-1",
+        "--task=walker_run",
+        "--logdir",
+        "/x",
+        "--configs=debug",
+        "--seed",
+        "2",
+        "--seed",
+        "3",
+    ]
+    overlays, overrides, logdir = cli.parse_train(words)
+    assert overlays == ["dmc", "small", "debug"]
+    assert overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
+    assert logdir == Path("/x")
+    assert cli.parse_train([]) == ([], {}, None)
+
+
+@pytest.mark.parametrize("words", [["--seed"], ["--seed", "--task", "x"], ["--configs"], ["--logdir="], ["--seed", ""]])
+def test_a_value_that_is_missing(words, capsys, started):
+    assert complaint(capsys, words) == f"{words[0].rstrip('=')} needs a value"
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--task", "walker_walk", "extra"], "unexpected argument 'extra'"),
+        (["-seed", "1"], "unexpected argument '-seed'"),
+        (["--capacity", "5"], "unknown key --capacity (command line): did you mean --replay.capacity?"),
+        (["--steps", "many"], "--steps: expected a whole number (>= 1), got many (command line)"),
+        (["--configs", "dcm"], "unknown overlay 'dcm': did you mean dmc?"),
+        (["--task", "walker_wlk"], "walker_walk"),
+        (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
+        (["x"], "There are train, configs, tasks, doctor, plot"),
+        (["configs", "dcm"], "unknown overlay 'dcm'"),
+        (["configs", "--jso"], "unrecognized arguments: --jso"),
+        (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
+        (["plot", "--out", "x.png"], "the following arguments are required: RUN"),
+    ],
+)
+def test_bad_input_gives_one_line(words, expected, capsys, started):
+    assert expected in complaint(capsys, words)
+    assert started == []
+
+
+def test_train_is_the_default_command_and_logdirs_follow_the_config(started):
+    assert cli.main(["--task", "cheetah_run", "--seed", "3", "--method", "random"]) == 0
+    assert cli.main(["train", "--logdir", "here", "--steps", "1e6"]) == 0
+    assert cli.main([]) == 0
+    (first, first_dir), (second, second_dir), (third, third_dir) = started
+    assert first_dir == Path("runs/dmc_cheetah_run/random/3")
+    assert (first.task, first.seed, first.method) == ("cheetah_run", 3, "random")
+    assert config.load_file(first_dir / "config.yaml") == first
+    assert (second_dir, second.steps) == (Path("here"), 1_000_000)
+    assert third == config.load()
+    assert third_dir == Path("runs/dmc_walker_walk/dreamer/0")
+
+
+def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
+    monkeypatch.setattr(training.loop, "train", lambda run, logdir: 143)
+    assert cli.main([]) == 143
+
+
+def test_a_resume_takes_the_keys_over_that_may_change(started):
+    words = ["--logdir", "run", "--replay.batch", "16"]
+    new = {
+        "steps": "7000",
+        "replay.prefetch": "2",
+        "env.renderer": "osmesa",
+        "env.worker": "false",
+        "loop.save_every": "9",
+    }
+    assert set(new) == set(cli.RESUME_MAY_CHANGE)
+    assert cli.main(words) == 0
+    assert cli.main([*words, *(f"--{key}={value}" for key, value in new.items())]) == 0
+    saved = config.load_file("run/config.yaml")
+    assert saved == started[1][0] == config.load([], {**new, "replay.batch": "16"})
+
+
+def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, capsys):
+    assert cli.main(["--logdir", "run", "--steps", "5000"]) == 0
+    before = Path("run/config.yaml").read_bytes()
+    capsys.readouterr()
+    words = ["--logdir", "run", "--replay.batch", "16", "--model.discount_head", "true", "--steps", "9000"]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "dreamer: run holds a run with other settings, which cannot change on a resume:",
+        "  replay.batch: saved 50, given 16",
+        "  model.discount_head: saved false, given true",
+        "Give the saved values to resume that run, or another --logdir to start a new one.",
+    ]
+    assert len(started) == 1
+    assert Path("run/config.yaml").read_bytes() == before
+
+
+def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert complaint(capsys, ["--logdir", "file"]).startswith("cannot write to the log directory file: ")
+    assert complaint(capsys, ["--logdir", "file/run"]) == "cannot write to the log directory file/run: Not a directory"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.yaml").write_text("a: [1\n")
+    assert "broken/config.yaml:2: " in complaint(capsys, ["--logdir", "broken"])
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "no space left on the disk: runs/x"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ModuleNotFoundError("No module named 'mujoco'", name="mujoco"), 1, "the package mujoco is not installed"),
+    ],
+)
+def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeypatch, capsys):
+    def fail(run, logdir):
+        raise error
+
+    monkeypatch.setattr(training.loop, "train", fail)
+    assert text in complaint(capsys, [], code=code)
+
+
+def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
+    for error in (PermissionError(errno.EACCES, "x"), ValueError("x"), ModuleNotFoundError("x", name="dreamer.typo")):
+        monkeypatch.setattr(cli, "claim_logdir", lambda run, logdir, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            cli.main([])
+
+
+@pytest.mark.parametrize("command", ["train", "configs", "tasks", "doctor", "plot"])
+def test_help_of_every_command(command, capsys, started):
+    assert cli.main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: dreamer {command}" if command != "train" else "usage: dreamer [train]")
+    assert max(map(len, out.splitlines())) < 90
+    assert err == ""
+
+
+def test_general_help_and_version(capsys, started):
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {command} " in out for command in cli.COMMANDS)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dreamer {__version__}\n"
+    assert started == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_keys_fits_and_is_aligned(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert cli.main(["configs", "dmc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert len({line.index("[") for line in lines if line.startswith(("  replay.", "  model.", "  task "))}) == 1
+
+
+def test_the_table_of_keys_has_one_line_a_key_in_a_pipe(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    text = (config.CONFIGS / "defaults.yaml").read_text()
+    (tmp_path / "defaults.yaml").write_text(text)
+    (tmp_path / "tiny.yaml").write_text("# For tests.\nreplay:\n  batch: 3\n")
+    monkeypatch.setattr(config, "CONFIGS", tmp_path)
+    assert cli.main(["configs", "tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for key in config.describe():
+        (line,) = [line for line in lines if line[2:].split(" ")[0] == key.name]
+        assert key.meaning in line
+        assert line.startswith("*") == (key.name == "replay.batch")
+    assert "  tiny  For tests." in lines
+    assert cli.main(["configs", "tiny", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    batch = next(key for key in listed["keys"] if key["key"] == "replay.batch")
+    assert (batch["value"], batch["default"], batch["type"], batch["allowed"]) == (3, 50, "int", ">= 1")
+    assert listed["overlays"] == {"tiny": "For tests."}
+
+
+def test_tasks_by_suite(capsys):
+    assert cli.main(["tasks", "--suite", "dmc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "dmc"
+    assert lines[lines.index("") - 1] == "  walker_walk"
+    assert lines.index("") == 21
+
+
+def test_plot_passes_paths_on_and_tells_bad_input(capsys, monkeypatch):
+    calls = []
+
+    def main_figure(runs, out):
+        if not runs[0].name.startswith("a"):
+            raise ValueError(f"{runs[0]} holds no run")
+        calls.append((runs, out))
+        return [out / "curves.png", out / "curves.csv"]
+
+    from dreamer import results
+
+    plot = types.SimpleNamespace(main_figure=main_figure)
+    monkeypatch.setitem(sys.modules, "dreamer.results.plot", plot)
+    monkeypatch.setattr(results, "plot", plot, raising=False)
+    assert cli.main(["plot", "a", "b", "--out", "figures"]) == 0
+    assert calls == [([Path("a"), Path("b")], Path("figures"))]
+    assert capsys.readouterr().out == "figures/curves.png\nfigures/curves.csv\n"
+    assert complaint(capsys, ["plot", "c", "--out", "figures"]) == "c holds no run"
+
+
+def run(*words, **variables) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    return subprocess.run(
+        [sys.executable, *words], env={**environment, **variables}, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_the_module_is_the_command(tmp_path):
+    good = run("-m", "dreamer", "configs")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "\x1b" not in good.stdout
+    bad = run("-m", "dreamer", "--sede", "1", "--logdir", str(tmp_path))
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "dreamer: unknown key --sede (command line): did you mean --seed?\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"set -o pipefail; {sys.executable} -m dreamer configs | head -1 >/dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_precision_and_environment_before_the_loop():
+    code = """
+import os
+from dreamer import cli
+cli._set_up_tensorflow("bfloat16")
+import keras
+layer = keras.layers.Dense(2)
+layer.build((3, 2))
+names = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")
+print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in names))
+"""
+    done = run("-c", code, KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="2")
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert first.startswith("precision bfloat16: as asked for")
+    assert last == "bfloat16 float32 tensorflow 2 true"

@@ -1,0 +1,139 @@
+import importlib.metadata
+import json
+
+import numpy as np
+import pytest
+
+from dreamer import cli, doctor, envs
+from dreamer.doctor import Check
+from dreamer.envs import rendering
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A doctor that starts no processes: TensorFlow's facts, the renderer and the environment are made up."""
+
+    class Env:
+        action_space = envs.dmc.ActionSpace(size=1, discrete=False)
+
+        def reset(self, seed=None):
+            return {"is_last": np.bool_(False)}
+
+        def step(self, action):
+            assert action.shape == (1,)
+            return {"is_last": np.bool_(True)}
+
+        def close(self):
+            pass
+
+    facts = {"tensorflow": "2.21.0", "keras": "3.15.1", "devices": [["CPU", ""]], "gpu_capabilities": []}
+    found = rendering.Rendering(backend="egl", gl_renderer="llvmpipe", software=True)
+    monkeypatch.setattr(doctor, "_tensorflow_facts", lambda: facts)
+    monkeypatch.setattr(rendering, "choose", lambda: found)
+    monkeypatch.setattr(envs, "make", lambda suite, task: Env())
+    return facts
+
+
+def by_name(checks) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_this_machine_can_train():
+    checks = doctor.examine()
+    assert doctor.can_train(checks), doctor.to_text(checks)
+    found = by_name(checks)
+    assert found["tensorflow"].value.startswith(importlib.metadata.version("tensorflow"))
+    assert "CPU" in found["devices"].value
+    assert found["suite dmc"].status == "ok"
+    assert "images a second" in found["frame rate"].value
+    assert found["package mujoco"].value == importlib.metadata.version("mujoco")
+
+
+def test_a_check_that_breaks_hides_no_other(quick, monkeypatch):
+    everything = by_name(doctor.examine())
+
+    def fail(*args):
+        raise RuntimeError("two\nlines")
+
+    for function in ("cpu_flags", "resolve_precision"):
+        monkeypatch.setattr(doctor.hardware, function, fail)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", fail)
+    monkeypatch.setattr(envs, "make", fail)
+    broken = by_name(doctor.examine())
+    assert {name for name, check in broken.items() if check.status == "fail"} == {"disk", "precision", "suites"}
+    assert broken["disk"].value == "RuntimeError: two lines"
+    assert broken["disk"].fix
+    assert set(everything) - set(broken) == {"suite dmc", "frame rate"}
+
+
+def test_json_and_exit_code_agree(quick, monkeypatch, capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["can_train"] is True
+    assert {"name": "tensorflow", "status": "ok", "value": "2.21.0 with keras 3.15.1", "fix": ""} in told["checks"]
+    monkeypatch.setattr(doctor, "_tensorflow_facts", lambda: {"error": "does not load"})
+    assert cli.main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (at,) = [index for index, line in enumerate(lines) if line.startswith("fail")]
+    assert "does not load" in lines[at]
+    assert "-> run `make setup`" in lines[at + 1]
+    assert lines[-1] == "Training does not work here yet."
+
+
+def test_nothing_renders(quick, monkeypatch):
+    def fail(*args, **kwargs):
+        raise envs.EnvError("no OpenGL platform renders here")
+
+    monkeypatch.setattr(rendering, "choose", fail)
+    monkeypatch.setattr(envs, "make", fail)
+    found = by_name(doctor.examine())
+    assert found["rendering"].status == found["suite dmc"].status == "fail"
+    assert "libegl1 libgl1-mesa-dri libosmesa6" in found["rendering"].fix
+
+
+def test_packages_required_against_installed(tmp_path, monkeypatch):
+    versions = {"good": "1.0", "old": "1.0"}
+
+    def version(name):
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    path = tmp_path / "requirements.txt"
+    path.write_text('# Why\n\ngood==1.0  # reason\nold==2.0\nabsent==3.0\nother==1 ; python_version < "3.0"\n')
+    checks = doctor.check_packages(path)
+    assert [(check.name, check.status) for check in checks] == [
+        ("package good", "ok"),
+        ("package old", "warn"),
+        ("package absent", "fail"),
+    ]
+    assert checks[1].value == "1.0 installed, ==2.0 required"
+    assert all(check.fix for check in checks[1:])
+
+
+def test_a_gpu_that_tensorflow_does_not_see(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    facts = {"tensorflow": "2.21.0", "keras": "3", "devices": [["CPU", ""]]}
+    _, devices = doctor.check_tensorflow(facts)
+    assert devices.status == "warn"
+    assert '"tensorflow[and-cuda]==2.21.0"' in devices.fix
+    facts["devices"].append(["GPU", "NVIDIA H100"])
+    _, devices = doctor.check_tensorflow(facts)
+    assert (devices.status, devices.value) == ("ok", "CPU, GPU NVIDIA H100")
+
+
+@pytest.mark.parametrize(("free", "status"), [(5e8, "fail"), (31e9, "warn"), (32e9, "ok")])
+def test_disk_against_the_episodes_of_a_run(monkeypatch, free, status):
+    # 5e6 frames held for 2 each are 2.5e6 images of 64 * 64 * 3 bytes, 30.72 GB, and 1 GB is left for the rest.
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free}))
+    (check,) = doctor.check_disk()
+    assert check.status == status
+    assert bool(check.fix) == (status != "ok")
+
+
+def test_tensorflow_that_does_not_load(monkeypatch):
+    monkeypatch.setattr(doctor, "_TENSORFLOW", "raise ImportError('no such library')")
+    assert doctor._tensorflow_facts() == {"error": "does not load, exit code 1: ImportError: no such library"}
+    monkeypatch.setattr(doctor, "_TENSORFLOW", "import os; os.abort()")
+    assert doctor._tensorflow_facts()["error"].startswith("does not load, exit code -6")
