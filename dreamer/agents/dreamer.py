@@ -150,5 +150,5 @@ class Dreamer:
 
 
 def exploration_noise(action, scale, noise):
-    """clip(action + scale * noise, -1, 1), elementwise (paper, Appendix A). noise: standard normal, of action's shape."""
+    """clip(action + scale * noise, -1, 1) (paper, Appendix A). action, noise (standard normal): [..., A]."""
     return tf.clip_by_value(action + scale * noise, -1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Behaviour: returns, actor and value network."""

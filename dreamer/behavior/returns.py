@@ -28,5 +28,5 @@ def lambda_return(reward, value, discount, lambda_):
 
 
 def trajectory_weights(discount):
-    """Probability that imagination is still going on at tau: w_1 = 1, w_tau = g_1 ... g_{tau-1}. [H, ...] -> [H - 1, ...]."""
+    """Weight of step tau, w_1 = 1, w_tau = g_1 ... g_{tau-1}, without gradient. [H, ...] -> [H - 1, ...]."""
     return tf.stop_gradient(tf.math.cumprod(tf.concat([tf.ones_like(discount[:1]), discount[:-2]], 0), 0))

@@ -1,0 +1,1 @@
+"""Networks: layers, distributions and the optimiser."""

@@ -93,7 +93,7 @@ class Encoder(keras.layers.Layer):
 
 
 class PointTransposed(keras.layers.Layer):
-    """The transposed convolution of a 1x1 image, as the one matrix product that it is: [M, inputs] -> [M, k, k, filters].
+    """Transposed convolution of a 1x1 image, as the one matrix product that it is: [M, inputs] -> [M, k, k, filters].
 
     Weights have the shapes of keras.layers.Conv2DTranspose(filters, kernel_size, strides), so that initial values and
     parameter counts agree with it; oneDNN runs the general form many times slower (benchmarks/README.md).
@@ -157,7 +157,7 @@ class Decoder(keras.layers.Layer):
 class GRU(keras.layers.Layer):
     """One step of a gated recurrent unit in the convention of keras.layers.GRUCell(reset_after=True).
 
-    z, r = sigmoid(x W_zr + h U_zr + b), candidate = tanh(x W_c + b_c + r * (h U_c + d_c)), h' = z h + (1 - z) candidate.
+    z, r = sigmoid(x W + h U + b), candidate c = tanh(x W_c + b_c + r * (h U_c + d_c)), h' = z h + (1 - z) c.
     The matrix products run in the compute precision; gates and state stay float32, so that rounding does not pile up
     over a sequence.
     """

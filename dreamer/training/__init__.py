@@ -1,0 +1,1 @@
+"""Training: the loop, the driver, evaluation, checkpoints, logging."""

@@ -21,8 +21,8 @@ class Logger:
 
     A process that is killed leaves at most one partial last line, which the next start cuts off. resume_frames is
     the step of the checkpoint a run continues from (0 if it starts over in the same directory): later lines are
-    dropped, because the run will write them again. None keeps them all. TensorBoard does the same by itself: from
-    a tag's points it forgets those that a newer event file steps back behind.
+    dropped, because the run will write them again. None keeps them all. Event files are never cut: where a newer
+    one steps back in a tag, TensorBoard's default loader hides the older points from there on.
     """
 
     def __init__(self, logdir: Path, resume_frames: int | None = None):

@@ -1,0 +1,1 @@
+"""The world model: RSSM, heads and their loss."""

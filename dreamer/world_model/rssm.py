@@ -84,7 +84,7 @@ class RSSM(keras.layers.Layer):
         return posterior, self.prior(posterior.deter)
 
     def imagine(self, start, action, noise):
-        """Open loop: follow given actions without seeing images. action: [B, H, A], noise: [B, H, S] -> State [B, H, ...]."""
+        """Follow given actions without seeing images. action: [B, H, A], noise: [B, H, S] -> State [B, H, ...]."""
         inputs = tf.nest.map_structure(time_major, (action, noise))
         states = tf.scan(lambda state, step: self.img_step(state, *step), inputs, start)
         return tf.nest.map_structure(time_major, states)

@@ -1,0 +1,95 @@
+"""Evaluation: episodes of mode actions, their returns, a video, and the world model's open-loop prediction of them."""
+
+import numpy as np
+
+from dreamer.results import scores, video
+from dreamer.training.driver import Driver, episode_return
+from dreamer.types import Batch
+
+CONTEXT, HORIZON, SEQUENCES = 5, 45, 6  # observed steps, imagined steps and sequences of the open-loop prediction
+_VIDEO_FPS = 25
+_TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
+
+
+def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON):
+    """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
+    steps = len(episode["reward"])
+    length = min(length, steps)
+    starts = np.linspace(0, steps - length, sequences).round().astype(int)
+    fields = [field for field in Batch._fields if field != "is_first"]
+    windows = {key: np.stack([episode[key][start : start + length] for start in starts]) for key in fields}
+    return Batch(**windows, is_first=np.arange(length)[None].repeat(sequences, 0) == 0)
+
+
+def open_loop_errors(truth, model, context=CONTEXT):
+    """Mean squared image error over the imagined steps, of the model and of repeating the last observed frame.
+
+    truth, model: [B, T, H, W, 3] in [0, 1], T > context. Errors are summed over pixels and channels, as in the image
+    likelihood, and averaged over B and the imagined steps.
+    """
+    imagined = truth[:, context:]
+
+    def error(prediction):
+        return float(np.square(prediction - imagined).sum((2, 3, 4)).mean())
+
+    return {"model": error(model[:, context:]), "repeat": error(truth[:, context - 1 : context])}
+
+
+def last_evaluation(logdir):
+    """Frames of the newest evaluation in a run's scores.json; None where there was none."""
+    path = logdir / scores.FILENAME
+    return int(scores.read(path)[0].xs[-1]) if path.exists() else None
+
+
+class Evaluator:
+    """Evaluates an agent in an environment of its own and writes what came out below `logdir`.
+
+    scores.json gets the mean return; videos/ the first episode (MP4) and the open-loop prediction of it (GIF), both
+    named after the frames; the logger gets all of it for TensorBoard. seed_of(frames, n) seeds the n-th episode.
+    """
+
+    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed):
+        self._env, self._logdir, self._logger = env, logdir, logger
+        self._episodes, self._seed_of = episodes, seed_of
+        self._identity = {"task": task, "method": method, "seed": seed}
+
+    def run(self, agent, frames, stopped=lambda: False):
+        """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
+        driver = Driver(self._env, agent, explore=False, seed_of=lambda n: self._seed_of(frames, n))
+        episodes = []
+        while len(episodes) < self._episodes:
+            if stopped():
+                return None
+            if episode := driver.step():
+                episodes.append(episode)
+        returns = [episode_return(episode) for episode in episodes]
+        metrics = {"eval/return": np.mean(returns), "eval/length": np.mean([len(e["reward"]) - 1 for e in episodes])}
+        if len(returns) > 1:
+            metrics["eval/return_std"] = np.std(returns)
+        self._save_video(episodes[0], frames)
+        if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:
+            metrics |= self._save_open_loop(agent, episodes[0], frames)
+        self._logger.scalars(frames, metrics)
+        scores.append(self._logdir / scores.FILENAME, **self._identity, x=frames, y=float(np.mean(returns)))
+        return float(np.mean(returns))
+
+    def _save_video(self, episode, frames):
+        video.save_mp4(self._logdir / "videos" / f"{frames:010d}-episode.mp4", episode["image"], _VIDEO_FPS, scale=4)
+        stride = -(-len(episode["image"]) // _TENSORBOARD_FRAMES)
+        self._logger.gif("eval/episode", episode["image"][::stride], frames, fps=_VIDEO_FPS / stride)
+
+    def _save_open_loop(self, agent, episode, frames):
+        batch = held_out_windows(episode)
+        truth = batch.image.astype(np.float32) / 255
+        model, reward = (prediction.numpy() for prediction in agent.open_loop(batch, CONTEXT))
+        grid = video.open_loop_grid(truth, model, CONTEXT)
+        self._logger.gif("eval/open_loop", grid, frames, fps=10)
+        labelled = video.label_rows(video.upscale(grid, 2), ["truth", "model", "error"])
+        video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
+        errors = open_loop_errors(truth, model)
+        reward_error = np.square(reward - batch.reward)[:, CONTEXT:].mean()
+        return {
+            "eval/open_loop_image_error": errors["model"],
+            "eval/repeat_frame_image_error": errors["repeat"],
+            "eval/open_loop_reward_error": float(reward_error),
+        }
