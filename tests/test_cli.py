@@ -39,21 +39,8 @@ def complaint(capsys, words, code=2) -> str:
 
 
 def test_words_become_overlays_values_and_logdir():
-    words = [
-        "--configs",
-        "dmc",
-        "small",
-        "--env.camera",
-        "-1",
-        "--task=walker_run",
-        "--logdir",
-        "/x",
-        "--configs=debug",
-        "--seed",
-        "2",
-        "--seed",
-        "3",
-    ]
+    words = ["--configs", "dmc", "small", "--env.camera", "-1", "--task=walker_run", "--logdir", "/x"]
+    words += ["--configs=debug", "--seed", "2", "--seed", "3"]
     overlays, overrides, logdir = cli.parse_train(words)
     assert overlays == ["dmc", "small", "debug"]
     assert overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
