@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dreamer.envs import dmc
+from dreamer.envs import dmc, toy
 from dreamer.envs.core import Env, EnvError, unknown
 from dreamer.envs.rendering import choose
 from dreamer.envs.worker import Worker, WorkerDied
@@ -14,15 +14,22 @@ __all__ = ["Env", "EnvError", "WorkerDied", "make", "other_tasks", "tasks", "val
 
 
 class Suite(NamedTuple):
-    """A family of environments: constructor(task, **kwargs), the tasks of the paper, and others that it can build."""
+    """A family of environments: constructor(task, **kwargs), its main tasks, and others that it can build.
+
+    opengl: whether its images are rendered with OpenGL, by cameras and with shadows.
+    """
 
     constructor: Callable[..., Env]
     tasks: tuple
     other_tasks: tuple
+    opengl: bool
 
 
 # A new suite goes here.
-SUITES = {"dmc": Suite(dmc.DMC, dmc.TASKS, dmc.OTHER_TASKS)}
+SUITES = {
+    "dmc": Suite(dmc.DMC, dmc.TASKS, dmc.OTHER_TASKS, opengl=True),
+    "toy": Suite(toy.Dot, toy.TASKS, (), opengl=False),
+}
 
 
 def tasks() -> dict[str, list[str]]:
@@ -55,24 +62,21 @@ def make(
     worker: bool = True,
     shadow_map: int = 0,
 ) -> Env:
-    """Return a checked environment, by default in a process of its own.
+    """Return a checked environment; one that renders with OpenGL is by default in a process of its own.
 
-    action_repeat, time_limit [frames], camera, shadow_map [pixels]: see DMC.
+    action_repeat, time_limit [frames], camera, shadow_map [pixels]: see DMC; only OpenGL has the last two.
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
     worker: False keeps the environment in this process, which only works where OpenGL renders on a GPU, because
         software rendering crashes a process that holds TensorFlow. MUJOCO_GL must then name the platform.
     Raises ValueError for a suite, task or renderer that does not exist, EnvError where the environment cannot start.
     """
     validate(suite, task)
-    rendering = choose(renderer)
     constructor = SUITES[suite].constructor
-    kwargs = {
-        "task": task,
-        "action_repeat": action_repeat,
-        "time_limit": time_limit,
-        "camera": camera,
-        "shadow_map": shadow_map,
-    }
+    kwargs = {"task": task, "action_repeat": action_repeat, "time_limit": time_limit}
+    if not SUITES[suite].opengl:
+        return Checked(constructor(**kwargs))
+    rendering = choose(renderer)
+    kwargs |= {"camera": camera, "shadow_map": shadow_map}
     if worker:
         return Checked(Worker(constructor, kwargs, variables=rendering.variables))
     if rendering.software:

@@ -1,0 +1,86 @@
+"""A tiny visual task with a known best policy, for checking in minutes that an agent learns from images.
+
+A white dot starts anywhere in the unit square and is to be steered to the green goal in the middle. The reward of a
+frame is 1 - 2 (|dx| + |dy|), at least 0, measured from the goal after the move. The two coordinates contribute
+independently of each other, so that going to the goal as fast as possible and staying there is optimal.
+"""
+
+import numpy as np
+
+from dreamer.types import ActionSpace, Space
+
+TASKS = ("dot", "dot_discrete")
+SPEED = 0.1  # of the square's side per frame
+GOAL = 0.5
+_MOVES = SPEED * np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])  # of dot_discrete: stay, left, right, up, down
+_BACKGROUND, _GREEN, _WHITE = (40, 40, 60), (40, 180, 90), (250, 250, 250)
+
+
+class Dot:
+    """`dot`: actions are velocities (x, y) in [-1, 1] times SPEED; `dot_discrete`: stay, left, right, up or down.
+
+    The observation beside the image is the position, [2] in [0, 1]. time_limit [frames] is never a terminal.
+    """
+
+    def __init__(self, task, *, action_repeat, time_limit, size=64):
+        self._discrete = task == "dot_discrete"
+        self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
+        self.action_space = ActionSpace(len(_MOVES), True) if self._discrete else ActionSpace(2, False)
+        self.observation_spaces = {"image": Space((size, size, 3), "uint8"), "position": Space((2,), "float32")}
+        self._random = np.random.default_rng()
+        self._position, self._frame = None, 0
+
+    def reset(self, seed=None):
+        """Begin an episode; with a seed it depends on nothing else."""
+        if seed is not None:
+            self._random = np.random.default_rng(seed)
+        self._position, self._frame = self._random.integers(0, 11, 2) * SPEED, 0
+        return self._step(0.0, is_first=True)
+
+    def step(self, action):
+        """Hold the action for action_repeat frames; the reward is the sum over them."""
+        move = _MOVES[int(np.argmax(action))] if self._discrete else SPEED * np.asarray(action, np.float64)
+        reward = 0.0
+        for _ in range(min(self.action_repeat, self._time_limit - self._frame)):
+            self._position = (self._position + move).clip(0.0, 1.0)
+            self._frame += 1
+            reward += frame_reward(self._position)
+        return self._step(reward, is_first=False)
+
+    def close(self):
+        """Nothing to close."""
+
+    def _step(self, reward, *, is_first):
+        return {
+            "image": self._render(),
+            "position": self._position.astype(np.float32),
+            "reward": np.float32(reward),
+            "is_first": np.bool_(is_first),
+            "is_last": np.bool_(self._frame >= self._time_limit),
+            "is_terminal": np.bool_(False),
+        }
+
+    def _render(self):
+        image = np.full((self._size, self._size, 3), _BACKGROUND, np.uint8)
+        for center, half, color in (((GOAL, GOAL), 6, _GREEN), (self._position, 4, _WHITE)):
+            x, y = (np.asarray(center) * (self._size - 2 * half) + half).round().astype(int)
+            image[y - half : y + half, x - half : x + half] = color
+        return image
+
+
+def frame_reward(position):
+    """max(0, 1 - 2 (|dx| + |dy|)) at a position [2]."""
+    return max(0.0, 1.0 - 2.0 * float(np.abs(position - GOAL).sum()))
+
+
+def best_return(start, *, discrete, frames):
+    """The highest return from a start position: both coordinates at full speed, or the discrete ones one by one."""
+    left = np.abs(np.asarray(start, np.float64) - GOAL)
+    total = 0.0
+    for _ in range(frames):
+        if discrete:
+            left[np.argmax(left)] = max(0.0, left.max() - SPEED)
+        else:
+            left = np.maximum(0.0, left - SPEED)
+        total += max(0.0, 1.0 - 2.0 * left.sum())
+    return total
