@@ -53,7 +53,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
     "pdf.fonttype": 42,  # TrueType: conferences refuse the default Type 3
-    "savefig.dpi": 150,
+    "figure.dpi": 150,
 }
 
 
@@ -217,7 +217,7 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], style: dict, columns: int
     panel.plot(xs, mean, linewidth=1.6 if columns < 4 else 1.3, zorder=3, **style)
     if len(xs) <= 30 // columns:
         # Not clipped: the marker of a return of 0 lies half below the panel.
-        panel.plot(xs, mean, "o", color=style["color"], markersize=4, markeredgecolor="white", clip_on=False, zorder=4)
+        panel.plot(xs, mean, "o", color=style["color"], markersize=5, markeredgecolor="white", clip_on=False, zorder=4)
     return float(mean[-1])
 
 
