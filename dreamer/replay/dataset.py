@@ -7,6 +7,7 @@ depend on the seed, the requests and the episodes, and not on how far a prefetch
 
 import atexit
 import json
+import math
 import threading
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from dreamer.types import Batch
 
 _END = -1
 _READERS = 2
+_ALIGNMENT = 64  # bytes; TensorFlow takes over a NumPy array that starts at a multiple of it, and copies others
 
 
 class Piece(NamedTuple):
@@ -51,6 +53,14 @@ def draw_window(rng, episodes, length):
         pieces.append(Piece(episode, int(rng.integers(episode.length - count + 1)), count))
         length -= count
     return pieces
+
+
+def _aligned_empty(shape):
+    """Return an uninitialised uint8 array that becomes a tensor without being copied."""
+    size = math.prod(shape)
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    offset = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[offset : offset + size].reshape(shape)
 
 
 class Windows:
@@ -184,7 +194,7 @@ class Windows:
     def _empty_batch(self):
         lead = (self._batch, self._length)
         return Batch(
-            image=np.empty((*lead, *IMAGE_SHAPE), np.uint8),
+            image=_aligned_empty((*lead, *IMAGE_SHAPE)),
             action=np.empty((*lead, self._action_size), np.float32),
             reward=np.empty(lead, np.float32),
             discount=np.empty(lead, np.float32),

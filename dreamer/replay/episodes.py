@@ -8,7 +8,7 @@ what is stored and how many frames were collected, and a replay of thousands of 
     file           0000000000-501   0000001000-501   0000002000-501
 
 Members are stored uncompressed by default: a window is then one positional read per array. With compress=True the
-members are deflated, and a window costs decoding each array from its beginning to the window's end (about 10 to 20 ms
+members are deflated, and a window costs decoding each array from its beginning to the window's end (about 10 ms
 for an episode of 500 images, against 0.1 ms). Checksums are verified by `load`, not by reads of single rows.
 """
 
