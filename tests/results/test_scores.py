@@ -91,6 +91,16 @@ def test_interrupted_append_leaves_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["scores.json"]
 
 
+def test_reader_of_the_old_file_is_not_disturbed(tmp_path):
+    path = tmp_path / "scores.json"
+    scores.append(path, **RUN, x=10_000, y=1.0)
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        scores.append(path, **RUN, x=20_000, y=2.0)
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
 @pytest.mark.parametrize("changed", [{"task": "dmc_walker_run"}, {"method": "planet"}, {"seed": 1}])
 def test_append_refuses_another_run(tmp_path, changed):
     path = tmp_path / "scores.json"

@@ -118,6 +118,15 @@ def test_first_round_stops_counting():
     assert pace.speeds(clock()) == pytest.approx((25.0, 2.5))
 
 
+def test_time_left_waits_when_a_round_takes_longer_than_usual():
+    clock = Clock()
+    pace = Pace(Point(1000, 0, 0))
+    run_rounds(feed(pace, clock), clock, rounds=4, frames=0, updates=0)
+    # The third round of 40 s ended at 3,000 of 10,000 frames: 280 s were left then, less at most one round.
+    assert [pace.left(clock() + seconds, 10_000) for seconds in (0, 60, 600)] == pytest.approx([240, 240, 240])
+    assert pace.left(clock() - 15, 10_000) == pytest.approx(255)
+
+
 def test_speeds_follow_the_last_minutes():
     clock = Clock()
     pace = Pace(Point(1000, 0, 0))
