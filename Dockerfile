@@ -5,10 +5,11 @@
 # libraries come as wheels.
 FROM python:3.11-slim-bookworm
 
-# EGL for rendering: the vendor-neutral part, which finds NVIDIA's driver under --gpus, and Mesa without.
+# EGL for rendering: the vendor-neutral part, which finds NVIDIA's driver under --gpus, and Mesa without. PyOpenGL loads
+# libopengl0 beside libegl1, which does not depend on it.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        libegl1 libgl1 libgl1-mesa-dri libosmesa6 \
+        libegl1 libopengl0 libgl1-mesa-dri libosmesa6 \
     && rm -rf /var/lib/apt/lists/*
 
 # The runtime mounts only what is asked for; `graphics` is EGL.

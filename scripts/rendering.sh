@@ -4,7 +4,8 @@
 set -euo pipefail
 
 python=$1
-packages=(libegl1 libgl1-mesa-dri libosmesa6)
+# libopengl0: PyOpenGL loads it beside libegl1, which does not depend on it.
+packages=(libegl1 libopengl0 libgl1-mesa-dri libosmesa6)
 
 # Prints why nothing renders and returns 3; any other failure is an error of the program, which shows itself.
 probe() {
