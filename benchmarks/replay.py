@@ -144,8 +144,18 @@ def measure(way, directory):
     print(json.dumps({"startup": startup, "speed": float(np.median(speeds)), "cpu": cpu, "peak": peak}))
 
 
+def read_once(directory):
+    """Read every file, so that the page cache holds what memory allows: some of a fresh write is evicted already."""
+    buffer = bytearray(2**20)
+    for path in pathlib.Path(directory).iterdir():
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
 def measure_in_child(way, directory):
     """Run `measure` in a fresh process and return what it printed, without TensorFlow's greeting."""
+    read_once(directory)
     command = [sys.executable, __file__, "--measure", way, "--dir", str(directory)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
