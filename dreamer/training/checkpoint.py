@@ -3,6 +3,10 @@
 import tensorflow as tf
 
 
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read; the message is one line."""
+
+
 class Checkpoint:
     """The newest checkpoint of a run, in `directory`.
 
@@ -28,13 +32,14 @@ class Checkpoint:
             raise OSError(f"cannot write a checkpoint to {self._manager.directory}: {error.message}") from None
 
     def restore(self):
-        """Load the newest checkpoint. Raises ValueError if it does not fit these networks or is damaged."""
+        """Load the newest checkpoint. Raises CheckpointError if it is damaged or does not fit these networks."""
         path = self._manager.latest_checkpoint
         try:
             self._checkpoint.restore(path).assert_consumed()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        # What a damaged file raises depends on where it is damaged.
+        except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{path} cannot be restored ({reason}): it is damaged or of another model") from None
+            raise CheckpointError(f"{path} cannot be restored ({reason}): damaged, or of another model") from None
 
 
 class _Text(tf.train.experimental.PythonState):

@@ -16,6 +16,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from dreamer import envs
 from dreamer.agents.dreamer import Dreamer
@@ -24,7 +25,7 @@ from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError
 from dreamer.results import scores
 from dreamer.results.files import replacing
-from dreamer.training.checkpoint import Checkpoint
+from dreamer.training.checkpoint import Checkpoint, CheckpointError
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import Evaluator, last_evaluation
 from dreamer.training.interrupt import Interrupt, exclusive
@@ -52,9 +53,9 @@ def train(config, logdir):
                 print(f"{logdir} is finished at {run.frames:,} frames. A larger --steps goes on from there.")
                 return 0
             run.go(interrupt)
-        except (envs.EnvError, ReplayError, TrainingError, OSError) as error:
+        except (envs.EnvError, ReplayError, CheckpointError, TrainingError, OSError, tf.errors.OpError) as error:
             resources.close()
-            print(f"dreamer: {error}", file=sys.stderr)
+            print(f"dreamer: {getattr(error, 'message', error)}", file=sys.stderr)
             return 1
     if interrupt.signal:
         print(f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there.")
