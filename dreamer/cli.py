@@ -5,12 +5,14 @@ spawned process imports this module again, so that nothing here imports TensorFl
 """
 
 import argparse
+import contextlib
 import difflib
 import errno
 import json
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -177,13 +179,41 @@ def _set_up_tensorflow(precision: str) -> None:
     # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
-    import keras
+    with _quiet_imports():
+        import keras
+        import tensorflow as tf
 
-    from dreamer import hardware
+        from dreamer import hardware
 
-    precision, reason = hardware.resolve_precision(precision, hardware.cpu_flags(), hardware.gpu_capabilities())
+        capabilities = hardware.gpu_capabilities()
+    if not capabilities:
+        # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+    precision, reason = hardware.resolve_precision(precision, hardware.cpu_flags(), capabilities)
     keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
     print(f"precision {precision}: {reason}", flush=True)
+
+
+@contextlib.contextmanager
+def _quiet_imports():
+    """Hold back what TensorFlow's libraries print to the standard error while they load, unless loading fails.
+
+    They write to the file descriptor before any setting of theirs is in force.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def _configs(words: list[str]) -> int:

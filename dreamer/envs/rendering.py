@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dreamer.envs.core import EnvError
 
 # What each backend needs on Debian, in the order in which they are tried: EGL and OSMesa need no display.
-PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
+PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
 BACKENDS = tuple(PACKAGES)
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "mesa offscreen")
 
