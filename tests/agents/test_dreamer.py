@@ -1,0 +1,270 @@
+"""Dreamer as a whole: sizes, policy, and what a checkpoint holds."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dreamer.agents.dreamer import Dreamer, exploration_noise
+from dreamer.config import load
+from dreamer.types import ActionSpace, State
+from dreamer.world_model.rssm import feature
+from dreamer.world_model.world_model import preprocess
+
+ACTIONS = 3
+
+
+def parameters(layer):
+    return sum(int(np.prod(variable.shape)) for variable in layer.trainable_variables)
+
+
+def images(count, seed=0):
+    return tf.constant(np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3)), tf.uint8)
+
+
+def some_carry(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    mean, stoch, deter, action = (
+        tf.constant(np.tanh(rng.normal(size=(rows, size))), tf.float32) for size in (4, 4, 8, ACTIONS)
+    )
+    return State(mean, tf.abs(mean) + 0.1, stoch, deter), action
+
+
+def rows(nested, index):
+    return tf.nest.map_structure(lambda x: tf.gather(x, index), nested)
+
+
+@pytest.fixture(scope="module")
+def agent(make_agent):
+    """Not trained by any test here."""
+    return make_agent()
+
+
+# Sizes
+
+
+def test_parameter_counts_at_the_published_sizes():
+    config = load()
+    agent = Dreamer(
+        ActionSpace(6, False),
+        model=config.model,
+        actor=config.actor,
+        value=config.value,
+        behavior=config.behavior,
+        optimizer=config.optimizer,
+        explore=config.explore,
+        seed=0,
+    )
+    assert parameters(agent.world_model) == 5_296_820
+    assert parameters(agent.actor) == 578_412
+    assert parameters(agent.value) == 413_601
+    # Nothing is held that no optimiser trains.
+    for name, network in (("model", agent.world_model), ("actor", agent.actor), ("value", agent.value)):
+        assert len(network.variables) == len(network.trainable_variables)
+        moments = agent.optimizers[name].adam.variables
+        assert sum(int(np.prod(m.shape)) for m in moments) == 2 * parameters(network) + 2
+
+
+def test_weights_depend_on_the_seed_only(make_agent):
+    one, same, other = (make_agent(seed=seed) for seed in (0, 0, 1))
+    for part in ("world_model", "actor", "value"):
+        weights = [getattr(agent, part).get_weights() for agent in (one, same, other)]
+        for a, b, c in zip(*weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert not np.array_equal(a, c) or not a.any()
+    np.testing.assert_array_equal(one.random.normal([4]), same.random.normal([4]))
+    assert not np.array_equal(one.random.normal([4]), other.random.normal([4]))
+
+
+def test_no_two_weight_matrices_start_alike(agent):
+    seen = {}
+    for part in (agent.world_model, agent.actor, agent.value):
+        for weight in part.trainable_variables:
+            if np.ndim(weight) > 1 and weight.numpy().any():
+                key = np.round(np.ravel(weight)[:3] / np.abs(weight).max(), 5).tobytes()
+                assert key not in seen, (weight.path, seen.get(key))
+                seen[key] = weight.path
+
+
+# Exploration noise
+
+
+def test_exploration_noise_by_hand():
+    action = tf.constant([[0.5, -0.9, 1.0], [0.0, 0.2, -1.0]])
+    noise = tf.constant([[1.0, -1.0, 0.0], [-2.0, 0.5, 10.0]])
+    result = exploration_noise(action, 0.3, noise)
+    np.testing.assert_allclose(result, [[0.8, -1.0, 1.0], [-0.6, 0.35, 1.0]], rtol=1e-6)
+    np.testing.assert_array_equal(exploration_noise(action, 0.0, noise), action)
+
+
+def test_explore_adds_noise_of_the_given_size(make_agent):
+    agent = make_agent(explore={"noise": 0.2}, actor={"init_std": 1e-4, "min_std": 1e-6})
+    count = 1000
+    image, is_first = tf.repeat(images(1), count, 0), tf.ones([count], bool)
+    carry = agent.world_model.rssm.initial(count), tf.zeros([count, ACTIONS])
+    agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+    agent.actor.mlp.out.bias.assign([0.1, -0.4, 5.0, 0.0, 0.0, 0.0])
+    action, (_, carried) = agent.explore(image, is_first, carry)
+    np.testing.assert_allclose(np.mean(action[:, :2], 0), np.tanh([0.1, -0.4]), atol=0.03)
+    np.testing.assert_allclose(np.std(action[:, :2], 0), [0.2, 0.2], rtol=0.1)
+    assert np.abs(action).max() <= 1.0
+    assert 0.3 < np.mean(action[:, 2] == 1.0) < 0.7, "noise is clipped, not reflected"
+    np.testing.assert_array_equal(carried, action, "the model must see the action that was taken")
+
+
+# Policy
+
+
+def test_policy_filters_with_the_previous_action_and_then_acts(agent):
+    image, is_first, carry = images(3), tf.constant([False, True, False]), some_carry(3)
+    for policy in (agent.evaluate, agent.explore):
+        agent.random.reset_from_seed(4)
+        action, (state, _) = policy(image, is_first, carry)
+        copy = tf.random.Generator.from_seed(4, alg="philox")
+        noise = copy.normal([3, 4])
+        kept = tf.where(is_first[:, None], 0.0, carry[1])
+        embed = agent.world_model.encoder(preprocess(image))
+        expected = agent.world_model.rssm.obs_step(carry[0], kept, embed, is_first, noise)
+        for a, b in zip(state, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        dist, seed = agent.actor.distribution(feature(state)), copy.make_seeds(1)[:, 0]
+        if policy is agent.evaluate:
+            chosen = dist.mode(seed)
+        else:
+            chosen = exploration_noise(dist.sample(seed), 0.3, copy.normal([3, ACTIONS]))
+        np.testing.assert_allclose(action, chosen, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_is_first_resets_state_and_action(agent, explore):
+    policy = agent.explore if explore else agent.evaluate
+    image = images(3)
+
+    def run(is_first, carry):
+        agent.random.reset_from_seed(4)
+        return policy(image, tf.constant(is_first), carry)
+
+    initial = agent.world_model.rssm.initial(3), tf.zeros([3, ACTIONS])
+    fresh = run([True, True, True], initial)
+    again = run([True, True, True], some_carry(3))
+    mixed = run([True, False, True], some_carry(3))
+    for a, b, c in zip(*map(tf.nest.flatten, (fresh, again, mixed)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(rows(a, [0, 2]), rows(c, [0, 2]))
+    deter, mixed_deter = fresh[1][0].deter, mixed[1][0].deter
+    assert np.abs(deter[1] - mixed_deter[1]).max() > 0.01
+    # Either of state and action alone makes a difference where an episode goes on.
+    state, action = some_carry(3)
+    for carry in ((initial[0], action), (state, initial[1])):
+        going_on = run([False, False, False], carry)[1][0].deter
+        assert np.abs(going_on - run([False, False, False], (state, action))[1][0].deter).max() > 1e-3
+
+
+def test_evaluation_of_a_batch_equals_one_at_a_time(make_agent):
+    """With standard deviations near zero nothing random is left, and each state must get its own action."""
+    agent = make_agent(model={"min_std": 1e-6}, actor={"init_std": 1e-5, "min_std": 1e-6})
+    for out in (agent.world_model.rssm.posterior_out, agent.actor.mlp.out):
+        out.kernel.assign(3 * out.kernel)
+        half = out.kernel.shape[1] // 2
+        mask = np.arange(2 * half) < half
+        out.kernel.assign(out.kernel * mask.astype(np.float32))
+        out.bias.assign(np.where(mask, 0.0, -30.0))
+    carry, image, is_first = some_carry(3), images(3), tf.constant([False, True, False])
+    batch_actions = []
+    together = carry
+    for step in range(2):
+        action, together = agent.evaluate(images(3, seed=step), is_first, together)
+        batch_actions.append(action.numpy())
+    assert np.ptp(batch_actions[1], 0).max() > 0.05, "the states must ask for different actions"
+    for element in range(3):
+        alone = rows(carry, [element])
+        for step in range(2):
+            image = images(3, seed=step)[element : element + 1]
+            action, alone = agent.evaluate(image, is_first[element : element + 1], alone)
+            np.testing.assert_allclose(action[0], batch_actions[step][element], atol=2e-4)
+
+
+def test_evaluation_takes_the_mode_and_not_a_sample(make_agent):
+    """Of 100 draws the likeliest lies near the mode, far closer than a sample."""
+    agent = make_agent(actor={"init_std": 0.5})
+    agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+    image, is_first = images(3), tf.ones([3], bool)
+    carry = agent.world_model.rssm.initial(3), tf.zeros([3, ACTIONS])
+    evaluated, explored = [], []
+    for _ in range(30):
+        evaluated.append(agent.evaluate(image, is_first, carry)[0])
+        explored.append(agent.explore(image, is_first, carry)[0])
+    assert np.std(evaluated) < 0.5 * np.std(explored)
+
+
+def test_act_returns_one_numpy_action(agent):
+    observation = {"image": images(1)[0].numpy(), "is_first": True}
+    for explore in (True, False):
+        carry = agent.initial()
+        for step in range(3):
+            action, carry = agent.act(observation | {"is_first": step == 0}, carry, explore)
+            assert isinstance(action, np.ndarray)
+            assert action.dtype == np.float32
+            assert action.shape == (ACTIONS,)
+            assert np.abs(action).max() <= 1.0
+            np.testing.assert_array_equal(carry[1][0], action)
+            assert carry[0].deter.shape == (1, 8)
+
+
+def test_act_repeats_with_the_generator_state_and_differs_otherwise(agent):
+    observation = {"image": images(1)[0].numpy(), "is_first": np.bool_(True)}
+    agent.random.reset_from_seed(1)
+    one, two = (agent.act(observation, agent.initial(), True)[0] for _ in range(2))
+    agent.random.reset_from_seed(1)
+    np.testing.assert_array_equal(agent.act(observation, agent.initial(), True)[0], one)
+    assert not np.array_equal(one, two)
+
+
+# Discrete actions
+
+
+def test_discrete_agent_trains_and_evaluates(make_agent, make_batch):
+    agent = make_agent(ActionSpace(3, True), model={"discount_head": True})
+    before = agent.actor.get_weights()
+    metrics = agent.train(make_batch())
+    for name, value in metrics.items():
+        assert np.isfinite(value), name
+    assert 0 < float(metrics["actor_entropy"]) <= np.log(3) + 1e-6
+    assert any(not np.array_equal(a, b) for a, b in zip(before, agent.actor.get_weights(), strict=True))
+    observation = {"image": images(1)[0].numpy(), "is_first": True}
+    action, _ = agent.act(observation, agent.initial(), explore=False)
+    assert sorted(action) == [0.0, 0.0, 1.0]
+
+
+# Checkpoint
+
+
+def test_a_checkpoint_restores_everything(make_agent, make_batch, tmp_path):
+    agent, other = make_agent(seed=0), make_agent(seed=1)
+    for optimizer in agent.optimizers.values():  # Moments that are not zero, without a training step.
+        for index, variable in enumerate(optimizer.adam.variables):
+            if np.ndim(variable):
+                variable.assign(np.full(variable.shape, 0.1 + index))
+        optimizer.adam.iterations.assign(7)
+    agent.updates.assign(12)
+    agent.random.normal([3])
+    path = tf.train.Checkpoint(**agent.checkpoint()).save(tmp_path / "checkpoint")
+    tf.train.Checkpoint(**other.checkpoint()).restore(path).assert_consumed()
+
+    def variables(agent):
+        parts = [agent.world_model, agent.actor, agent.value, *(o.adam for o in agent.optimizers.values())]
+        return [v.numpy() for part in parts for v in part.variables if "learning_rate" not in v.path]
+
+    for a, b in zip(variables(agent), variables(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(other.updates) == 12
+    np.testing.assert_array_equal(agent.random.normal([3]), other.random.normal([3]))
+
+
+def test_open_loop_of_the_agent_is_that_of_its_model(agent, make_batch):
+    batch = make_batch(length=5)
+    agent.random.reset_from_seed(9)
+    images_, rewards = agent.open_loop(batch, tf.constant(2))
+    noise = tf.random.Generator.from_seed(9, alg="philox").normal([2, 5, 4])
+    expected_images, expected_rewards = agent.world_model.open_loop(batch, noise, 2)
+    np.testing.assert_allclose(images_, expected_images, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rewards, expected_rewards, rtol=1e-4, atol=1e-5)
