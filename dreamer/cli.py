@@ -165,6 +165,9 @@ def _train(words: list[str]) -> int:
         raise UsageError(error) from error
     logdir = logdir or Path("runs") / f"{run.suite}_{run.task}" / run.method / str(run.seed)
     claim_logdir(run, logdir)
+    if not run.env.worker and envs.SUITES[run.suite].opengl:
+        # This process will render, and dm_control reads the platform when it is imported.
+        os.environ.update(envs.choose(run.env.renderer).variables)
     _set_up_tensorflow(run.precision)
 
     from dreamer.training import loop

@@ -10,7 +10,7 @@ from dreamer.envs.rendering import choose
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked
 
-__all__ = ["Env", "EnvError", "WorkerDied", "make", "other_tasks", "tasks", "validate"]
+__all__ = ["Env", "EnvError", "WorkerDied", "choose", "make", "other_tasks", "tasks", "validate"]
 
 
 class Suite(NamedTuple):

@@ -1,0 +1,221 @@
+"""The loop as a user meets it: whole runs of tiny networks on the toy task, interrupted in every way we know."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dreamer.training.loop import evaluation_due, updates_due
+
+COMMAND = ("--configs", "toy", "debug", "--precision", "float32")
+
+
+def dreamer(logdir, *words, **kwargs):
+    command = [sys.executable, "-m", "dreamer", *COMMAND, "--logdir", str(logdir), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, **kwargs)
+
+
+def start(logdir, *words):
+    command = [sys.executable, "-m", "dreamer", *COMMAND, "--logdir", str(logdir), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, process):
+    """Until the condition holds; the process must not end before."""
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def metrics(logdir):
+    return [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def episodes(logdir):
+    return sorted(path.name for path in (logdir / "episodes").glob("*.npz"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("runs") / "finished"
+    result = dreamer(logdir)
+    assert result.returncode == 0, result.stderr
+    return logdir, result
+
+
+def test_updates_follow_from_frames():
+    schedule = {"prefill": 5000, "pretrain": 100, "train_every": 1000, "train_updates": 100}
+    due = [updates_due(frames, **schedule) for frames in (0, 4999, 5000, 5999, 6000, 8500)]
+    assert due == [0, 0, 100, 100, 200, 400]
+
+
+def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
+    due = [evaluation_due(frames, None, first=5000, every=10000) for frames in (4000, 5000)]
+    assert due == [False, True]
+    due = [evaluation_due(frames, 5000, first=5000, every=10000) for frames in (5000, 14998, 15000)]
+    assert due == [False, False, True]
+    # One that came late (the round before ended at 17,000) does not shift the grid.
+    due = [evaluation_due(frames, 17000, first=5000, every=10000) for frames in (17000, 24000, 25000)]
+    assert due == [False, False, True]
+
+
+def test_a_run_leaves_everything_that_is_promised(finished):
+    logdir, result = finished
+    assert "Finished at 300 frames" in result.stdout
+    assert len(episodes(logdir)) == 12  # 300 frames in episodes of 25
+    with np.load(logdir / "episodes" / episodes(logdir)[0], allow_pickle=False) as episode:
+        assert episode["position"].shape == (26, 2)
+        assert episode["reward"].dtype == np.float32
+    scores = json.loads((logdir / "scores.json").read_text())
+    assert (scores["task"], scores["method"], scores["seed"]) == ("toy_dot", "dreamer", 0)
+    assert scores["xs"] == [100, 200, 300]
+    assert json.loads((logdir / "random.json").read_text())["episodes"] == 4
+    lines = metrics(logdir)
+    assert [line["train/updates"] for line in lines if "train/updates" in line] == [2, 4, 6, 8, 10]
+    assert [line["step"] for line in lines if "train/updates" in line] == [100, 150, 200, 250, 300]
+    assert [line["eval/return"] for line in lines if "eval/return" in line] == scores["ys"]
+    assert {path.name for path in (logdir / "videos").iterdir()} == {
+        f"0000000{frames}-{kind}" for frames in (100, 200, 300) for kind in ("episode.mp4", "open-loop.gif")
+    }
+    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0, "images": 0}).Reload()
+    assert [event.step for event in events.Tensors("eval/return")] == [100, 200, 300]
+    assert {"eval/open_loop", "eval/episode"} <= set(events.Tags()["images"])
+
+
+def test_a_finished_run_says_so_and_goes_on_with_more_steps(finished, tmp_path):
+    logdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in logdir.rglob("*.npz")}
+    again = dreamer(logdir)
+    assert again.returncode == 0
+    assert "finished at 300 frames" in again.stdout
+    extended = dreamer(logdir, "--steps", "400")
+    assert extended.returncode == 0, extended.stderr
+    assert json.loads((logdir / "scores.json").read_text())["xs"] == [100, 200, 300, 400]
+    assert metrics(logdir)[-2]["train/updates"] == 14
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_contradicting_config_stops_before_anything_is_touched(finished):
+    logdir, _ = finished
+    before = (logdir / "config.yaml").read_text()
+    result = dreamer(logdir, "--model.deter", "16", "--seed", "1")
+    assert result.returncode == 2
+    assert "model.deter: saved 8, given 16" in result.stderr
+    assert "seed: saved 0, given 1" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (logdir / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_signal_saves_and_says_how_to_resume(tmp_path, number):
+    process = start(tmp_path, "--steps", "100000")
+    wait_for(lambda: (tmp_path / "scores.json").exists(), process)
+    process.send_signal(number)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 128 + number
+    assert "The same command goes on from there" in output
+    assert "Traceback" not in output
+    frames = sum(int(name.split("-")[1].split(".")[0]) - 1 for name in episodes(tmp_path))
+    assert f"Stopped and saved at {frames:,} frames" in output
+    assert (tmp_path / "checkpoints" / "checkpoint").exists()
+
+
+def test_kill_9_loses_no_finished_episode_and_the_same_command_goes_on(tmp_path):
+    words = ("--steps", "450", "--loop.save_every", "100")
+    process = start(tmp_path, *words)
+    wait_for(lambda: len(episodes(tmp_path)) >= 12, process)
+    process.kill()
+    process.communicate()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "episodes").glob("*.npz")}
+    result = dreamer(tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    after = {path.name: path.read_bytes() for path in (tmp_path / "episodes").glob("*.npz")}
+    assert before.items() <= after.items()
+    assert sum(int(name.split("-")[1].split(".")[0]) - 1 for name in after) == 450
+    # Every update that the frames ask for was made, those lost in the crash too: 2 + 7 rounds of 2.
+    steps = [line["step"] for line in metrics(tmp_path)]
+    assert metrics(tmp_path)[-2]["train/updates"] == 16
+    assert steps == sorted(steps)
+    assert json.loads((tmp_path / "scores.json").read_text())["xs"][-1] == 450
+
+
+def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
+    process = start(tmp_path, "--steps", "100000")
+    wait_for(lambda: (tmp_path / ".lock").exists() and episodes(tmp_path), process)
+    second = dreamer(tmp_path, "--steps", "100000")
+    process.kill()
+    process.communicate()
+    assert second.returncode == 1
+    assert "in use by another process" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_full_disk_gives_one_line_and_leaves_whole_files(tmp_path):
+    # A limit on file sizes fails writes for real, below the size of a checkpoint but above that of an episode.
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    result = dreamer(tmp_path, "--env.time_limit", "50", preexec_fn=limit)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("dreamer: ")
+    assert "Traceback" not in result.stderr
+    for name in episodes(tmp_path):
+        np.load(tmp_path / "episodes" / name)
+
+
+def test_random_actions_are_a_method_too(tmp_path):
+    result = dreamer(tmp_path, "--method", "random", "--steps", "200")
+    assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["method"], scores["xs"]) == ("random", [100, 200])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_seed_decides_everything(tmp_path, precision):
+    words = ("--precision", precision, "--steps", "200", "--seed", "3")
+    for name in ("a", "b"):
+        result = dreamer(tmp_path / name, *words)
+        assert result.returncode == 0, result.stderr
+    first, second = (
+        [
+            {key: value for key, value in line.items() if not key.startswith("time/")}
+            for line in metrics(tmp_path / name)
+        ]
+        for name in ("a", "b")
+    )
+    assert first == second
+    assert (tmp_path / "a" / "scores.json").read_text() == (tmp_path / "b" / "scores.json").read_text()
+    for name in episodes(tmp_path / "a"):
+        assert (tmp_path / "a" / "episodes" / name).read_bytes() == (tmp_path / "b" / "episodes" / name).read_bytes()
+
+
+def test_gradients_that_are_all_nan_stop_the_run_with_one_line(tmp_path):
+    result = dreamer(tmp_path, "--model.min_std", "1e-45", "--model.kl_scale", "1e38")
+    assert result.returncode == 1, result.stdout
+    assert "every gradient of the model was NaN or infinite" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_environment_of_a_run_may_die(tmp_path):
+    """A worker killed in the middle gives one line that names it, exit code 1, and a run that can be resumed."""
+    command = [sys.executable, "-m", "dreamer", "--configs", "dmc", "debug", "--task", "cartpole_balance"]
+    command += ["--env.time_limit", "100", "--steps", "100000", "--logdir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: (tmp_path / "scores.json").exists(), process)
+    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 1
+    assert "SIGKILL" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    assert (tmp_path / "checkpoints" / "checkpoint").exists()
