@@ -75,4 +75,5 @@ def actor_loss(returns, weights):
 def value_loss(value, returns, weights):
     """Eq. 8: -mean(w ln Normal(V_lambda; v, 1)), the target without gradient. All [H - 1, N] -> scalar."""
     value.shape.assert_is_compatible_with(returns.shape)
+    weights.shape.assert_is_compatible_with(returns.shape)
     return -tf.reduce_mean(weights * normal(value, event_ndims=0).log_prob(tf.stop_gradient(returns)))

@@ -65,16 +65,19 @@ class OneHot:
         self._dist = tfd.OneHotCategorical(logits=_at_least_float32(logits), dtype=tf.float32)
 
     def sample(self, seed):
-        """[..., A] one-hot; the gradient is that of the probabilities."""
-        probs = self._dist.probs_parameter()
-        return tf.stop_gradient(self._dist.sample(seed=seed) - probs) + probs
+        """[..., A] one-hot by Gumbel arg-max; its gradient is that of the probabilities. seed: int32 or int64 [2]."""
+        logits, probs = self._dist.logits_parameter(), self._dist.probs_parameter()
+        uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-30)
+        gumbel = -tf.math.log(-tf.math.log(uniform))
+        one_hot = tf.one_hot(tf.argmax(logits + gumbel, -1), logits.shape[-1])
+        return one_hot + (probs - tf.stop_gradient(probs))
 
     def log_prob(self, action):
         """[..., A] one-hot -> [...]."""
         return self._dist.log_prob(action)
 
-    def entropy(self, seed=None):
-        """Exact entropy [...], in nats; the seed is not used."""
+    def entropy(self, seed=None, samples=None):
+        """Exact entropy [...], in nats; neither seed nor samples are needed."""
         return self._dist.entropy()
 
     def mode(self, seed=None):

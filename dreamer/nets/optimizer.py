@@ -1,5 +1,7 @@
 """Adam with global-norm clipping and, for float16, a dynamic loss scale."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -34,7 +36,8 @@ class Optimizer(tf.Module):
         scale = tf.cast(self.adam.dynamic_scale, tf.float32) if self._scaled else 1.0
         norm = tf.linalg.global_norm(gradients) / scale
         finite = tf.math.is_finite(norm)
-        factor = self._clip / tf.maximum(norm, self._clip)
+        # A NaN factor makes the loss scale see a norm that overflowed although every entry is finite.
+        factor = tf.where(finite, self._clip / tf.maximum(norm, self._clip), math.nan)
         clipped = [g * tf.cast(factor, g.dtype) for g in gradients]
         if self._scaled:
             self.adam.apply(clipped, self._variables)  # Unscales, and skips non-finite gradients, by itself.
