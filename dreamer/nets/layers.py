@@ -24,44 +24,65 @@ def seed_stream(seed):
         yield int(generator.integers(2**31))
 
 
-class WithBias(keras.layers.Layer):
-    """activation(layer(x) + bias) of a layer that is built without a bias.
+class Affine(keras.layers.Layer):
+    """activation(product(x, kernel) + bias), with the weights of the Keras layer of the same kind.
 
-    Keras would add the bias with BiasAdd, whose gradient TensorFlow sums in bfloat16 on a CPU: 62,500 ones give 256.
-    The gradient of a plain addition is summed in float32.
+    Keras itself would add the bias with BiasAdd, whose gradient TensorFlow sums in bfloat16 on a CPU: 62,500 ones give
+    256. The gradient of a plain addition is summed in float32.
     """
 
-    def __init__(self, layer, units, activation=None, dtype=None):
+    def __init__(self, product, kernel_shape, units, *, seeds, activation=None, dtype=None):
         super().__init__(dtype=dtype)
-        self.layer = layer
+        self.product, self.activation = product, keras.activations.get(activation)
+        glorot = keras.initializers.GlorotUniform(next(seeds))
+        self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=glorot)
         self.bias = self.add_weight(name="bias", shape=(units,), initializer="zeros")
-        self.activation = keras.activations.get(activation)
         self.built = True
 
-    @property
-    def kernel(self):
-        """Weight of the layer, in the shape that Keras gives it."""
-        return self.layer.kernel
-
     def call(self, x):
-        """The shapes of `layer`."""
-        return self.activation(self.layer(x) + tf.cast(self.bias, self.compute_dtype))
+        """The shapes of `product`; Keras hands x and the weights over in the compute precision."""
+        return self.activation(self.product(x, self.kernel) + self.bias)
 
 
 def dense(units, inputs, seeds, activation=None, dtype=None):
-    """A dense layer, [..., inputs] -> [..., units]."""
-    kernel = keras.initializers.GlorotUniform(next(seeds))
-    layer = keras.layers.Dense(units, use_bias=False, dtype=dtype, kernel_initializer=kernel)
-    layer.build((None, inputs))
-    return WithBias(layer, units, activation, dtype)
+    """Dense layer: [..., inputs] -> [..., units]."""
+
+    def product(x, kernel):
+        return tf.linalg.matmul(x, kernel) if x.shape.rank == 2 else tf.tensordot(x, kernel, 1)
+
+    return Affine(product, (inputs, units), units, seeds=seeds, activation=activation, dtype=dtype)
 
 
-def convolution(kind, filters, kernel_size, inputs, seeds, activation):
-    """A valid convolution of stride 2; kind: keras.layers.Conv2D or Conv2DTranspose."""
-    kernel = keras.initializers.GlorotUniform(next(seeds))
-    layer = kind(filters, kernel_size, strides=2, use_bias=False, kernel_initializer=kernel)
-    layer.build((None, None, None, inputs))
-    return WithBias(layer, filters, activation)
+def conv(filters, size, inputs, seeds):
+    """ReLU of a convolution of stride 2: [M, n, n, inputs] -> [M, (n - size) // 2 + 1, ..., filters]."""
+
+    def product(x, kernel):
+        return tf.nn.conv2d(x, kernel, 2, "VALID")
+
+    return Affine(product, (size, size, inputs, filters), filters, seeds=seeds, activation="relu")
+
+
+def transposed_conv(filters, size, inputs, seeds, activation):
+    """Transposed convolution of stride 2: [M, n, n, inputs] -> [M, 2 (n - 1) + size, ..., filters]."""
+
+    def product(x, kernel):
+        width = 2 * (x.shape[1] - 1) + size
+        return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], width, width, filters], 2, "VALID")
+
+    return Affine(product, (size, size, filters, inputs), filters, seeds=seeds, activation=activation)
+
+
+def point_transposed_conv(filters, size, inputs, seeds):
+    """ReLU of a transposed convolution of a 1x1 image, as the one matrix product that it is.
+
+    [M, inputs] -> [M, size, size, filters]. oneDNN runs the general form many times slower (benchmarks/README.md).
+    """
+
+    def product(x, kernel):
+        flat = tf.linalg.matmul(x, tf.reshape(kernel, [-1, inputs]), transpose_b=True)
+        return tf.reshape(flat, [-1, size, size, filters])
+
+    return Affine(product, (size, size, filters, inputs), filters, seeds=seeds, activation="relu")
 
 
 def flatten_leading(tensor, event_ndims):
@@ -104,43 +125,16 @@ class Encoder(keras.layers.Layer):
         self.convs = []
         channels = IMAGE_SHAPE[-1]
         for multiple in (1, 2, 4, 8):
-            self.convs.append(convolution(keras.layers.Conv2D, multiple * depth, 4, channels, seeds, "relu"))
+            self.convs.append(conv(multiple * depth, 4, channels, seeds))
             channels = multiple * depth
         self.built = True
 
     def call(self, image):
         """[..., 64, 64, 3] float -> [..., 32 * depth] in the compute precision."""
         x, restore = flatten_leading(image, 3)
-        for conv in self.convs:
-            x = conv(x)
+        for layer in self.convs:
+            x = layer(x)
         return restore(tf.reshape(x, [-1, math.prod(x.shape[1:])]))
-
-
-class PointTransposed(keras.layers.Layer):
-    """Transposed convolution of a 1x1 image, as the one matrix product that it is: [M, inputs] -> [M, k, k, filters].
-
-    Weights have the shapes of keras.layers.Conv2DTranspose(filters, kernel_size, strides), so that initial values and
-    parameter counts agree with it; oneDNN runs the general form many times slower (benchmarks/README.md).
-    """
-
-    def __init__(self, filters, kernel_size, inputs, *, seeds, name):
-        super().__init__(name=name)
-        self.filters, self.kernel_size, self.inputs = filters, kernel_size, inputs
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(kernel_size, kernel_size, filters, inputs),
-            initializer=keras.initializers.GlorotUniform(next(seeds)),
-        )
-        self.bias = self.add_weight(name="bias", shape=(filters,), initializer="zeros")
-        self.built = True
-
-    def call(self, x):
-        """[M, inputs] -> [M, kernel_size, kernel_size, filters]."""
-        x = tf.cast(x, self.compute_dtype)
-        kernel = tf.reshape(tf.cast(self.kernel, self.compute_dtype), [-1, self.inputs])
-        x = tf.linalg.matmul(x, kernel, transpose_b=True)
-        x = tf.reshape(x, [-1, self.kernel_size, self.kernel_size, self.filters])
-        return tf.nn.relu(x + tf.cast(self.bias, self.compute_dtype))
 
 
 class Decoder(keras.layers.Layer):
@@ -152,11 +146,11 @@ class Decoder(keras.layers.Layer):
     def __init__(self, inputs, *, depth, seeds, name="decoder"):
         super().__init__(name=name)
         self.dense = dense(EMBED_DEPTH * depth, inputs, seeds)
-        self.point = PointTransposed(4 * depth, 5, EMBED_DEPTH * depth, seeds=seeds, name="point")
+        self.point = point_transposed_conv(4 * depth, 5, EMBED_DEPTH * depth, seeds)
         self.convs = []
         channels = 4 * depth
         for filters, kernel, activation in ((2 * depth, 5, "relu"), (depth, 6, "relu"), (IMAGE_SHAPE[-1], 6, None)):
-            self.convs.append(convolution(keras.layers.Conv2DTranspose, filters, kernel, channels, seeds, activation))
+            self.convs.append(transposed_conv(filters, kernel, channels, seeds, activation))
             channels = filters
         self.built = True
 
@@ -164,8 +158,8 @@ class Decoder(keras.layers.Layer):
         """[..., F] -> [..., 64, 64, 3] float32."""
         x, restore = flatten_leading(feature, 1)
         x = self.point(self.dense(x))
-        for conv in self.convs:
-            x = conv(x)
+        for layer in self.convs:
+            x = layer(x)
         x = tf.ensure_shape(x, [None, *IMAGE_SHAPE])
         return restore(tf.cast(x, tf.float32))
 

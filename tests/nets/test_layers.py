@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.nets.layers import GRU, MLP, Decoder, Encoder, PointTransposed, dense, flatten_leading, seed_stream
+from dreamer.nets.layers import GRU, MLP, Decoder, Encoder, dense, flatten_leading, point_transposed_conv, seed_stream
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -142,7 +142,7 @@ def test_encoder_equals_plain_keras_layers_and_numpy():
 
 
 def test_point_transposed_equals_keras_on_one_pixel():
-    point = PointTransposed(4, 5, 6, seeds=seed_stream(0), name="point")
+    point = point_transposed_conv(4, 5, 6, seed_stream(0))
     initial = point.kernel.numpy()
     randomise(point)
     plain = keras.layers.Conv2DTranspose(
@@ -289,7 +289,7 @@ def test_bias_gradients_keep_their_size_in_bfloat16(precision, name):
     def bias_gradients():
         make = {
             "mlp": lambda seeds: MLP(6, 3, layers=2, units=8, seeds=seeds, name="mlp"),
-            "point": lambda seeds: PointTransposed(3, 5, 6, seeds=seeds, name="point"),
+            "point": lambda seeds: point_transposed_conv(3, 5, 6, seeds),
             "decoder": lambda seeds: Decoder(6, depth=2, seeds=seeds),
             "encoder": lambda seeds: Encoder(depth=2, seeds=seeds),
         }[name]
