@@ -22,8 +22,8 @@ class Dreamer:
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
         self._horizon, self._lambda = behavior["horizon"], behavior["return_lambda"]
-        self._noise, self._has_discount_head = explore["noise"], model["discount_head"]
-        self._actions = action_space.size
+        self._explore, self._has_discount_head = dict(explore), model["discount_head"]
+        self._action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
         self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
@@ -107,7 +107,7 @@ class Dreamer:
 
     def initial(self):
         """Carry before the first step: the zero state and no action, for one environment."""
-        return self.world_model.rssm.initial(1), tf.zeros([1, self._actions])
+        return self.world_model.rssm.initial(1), tf.zeros([1, self._action_space.size])
 
     def act(self, observation, carry, explore):
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
@@ -124,10 +124,14 @@ class Dreamer:
 
     @tf.function
     def explore(self, image, is_first, carry):
-        """Sampled actions with Normal(0, noise) added, clipped to [-1, 1] (paper, Appendix A)."""
+        """Sampled actions with noise: a Normal on continuous ones, epsilon-greedy on discrete ones."""
         state = self._filter(image, is_first, carry)
         action = self.actor.distribution(feature(state)).sample(self._seed())
-        action = exploration_noise(action, self._noise, self.random.normal(tf.shape(action)))
+        if self._action_space.discrete:
+            epsilon = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
+            action = epsilon_greedy(action, epsilon(self.updates), self.random.uniform([2, *action.shape[:1]]))
+        else:
+            action = exploration_noise(action, self._explore["noise"], self.random.normal(tf.shape(action)))
         return action, (state, action)
 
     @tf.function(reduce_retracing=True)
@@ -152,3 +156,22 @@ class Dreamer:
 def exploration_noise(action, scale, noise):
     """clip(action + scale * noise, -1, 1) (paper, Appendix A). action, noise (standard normal): [..., A]."""
     return tf.clip_by_value(action + scale * noise, -1.0, 1.0)
+
+
+def epsilon_greedy(action, epsilon, uniform):
+    """With probability epsilon a uniformly random choice (paper, Appendix A). action: [B, A] one-hot.
+
+    uniform: [2, B] in [0, 1); the first row decides whether, the second which.
+    """
+    choices = action.shape[-1]
+    other = tf.one_hot(tf.cast(uniform[1] * choices, tf.int32), choices)
+    return tf.where((uniform[0] < epsilon)[:, None], other, action)
+
+
+def linear(start, end, steps):
+    """Function of a step count that goes from `start` to `end` in `steps` steps and stays there."""
+
+    def at(step):
+        return start + (end - start) * tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)
+
+    return at

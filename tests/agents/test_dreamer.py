@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.agents.dreamer import Dreamer, exploration_noise
+from dreamer.agents.dreamer import Dreamer, epsilon_greedy, exploration_noise, linear
 from dreamer.config import load
 from dreamer.types import ActionSpace, State
 from dreamer.world_model.rssm import feature
@@ -268,3 +268,16 @@ def test_open_loop_of_the_agent_is_that_of_its_model(agent, make_batch):
     expected_images, expected_rewards = agent.world_model.open_loop(batch, noise, 2)
     np.testing.assert_allclose(images_, expected_images, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(rewards, expected_rewards, rtol=1e-4, atol=1e-5)
+
+
+def test_epsilon_greedy_by_hand():
+    action = tf.one_hot([0, 1, 2], 4)
+    uniform = tf.constant([[0.1, 0.3, 0.29], [0.99, 0.0, 0.5]])
+    # 0.1 and 0.29 lie below epsilon: choices floor(0.99 * 4) = 3 and floor(0.5 * 4) = 2; 0.3 does not.
+    np.testing.assert_array_equal(epsilon_greedy(action, 0.3, uniform), np.eye(4)[[3, 1, 2]])
+    np.testing.assert_array_equal(epsilon_greedy(action, 0.0, uniform), action)
+
+
+def test_linear_schedule_by_hand():
+    epsilon = linear(0.4, 0.1, 200_000)
+    np.testing.assert_allclose([epsilon(n) for n in (0, 100_000, 200_000, 400_000)], [0.4, 0.25, 0.1, 0.1], rtol=1e-6)
