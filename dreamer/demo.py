@@ -8,7 +8,7 @@ from pathlib import Path
 from dreamer import cli
 from dreamer.results import plot, scores
 
-TASK, STEPS = "walker_stand", 20000
+TASK, STEPS = "cheetah_run", 16000
 OUT = Path("runs") / "demo"
 
 
