@@ -84,7 +84,7 @@ class Evaluator:
         model, reward = (prediction.numpy() for prediction in agent.open_loop(batch, CONTEXT))
         grid = video.open_loop_grid(truth, model, CONTEXT)
         self._logger.gif("eval/open_loop", grid, frames, fps=10)
-        labelled = video.label_rows(video.upscale(grid, 2), ["truth", "model", "error"])
+        labelled = video.label_rows(grid, ["truth", "model", "error"])
         video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
         errors = open_loop_errors(truth, model)
         reward_error = np.square(reward - batch.reward)[:, CONTEXT:].mean()
