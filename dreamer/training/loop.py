@@ -14,12 +14,10 @@ import json
 import sys
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from dreamer import envs
-from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError
@@ -30,7 +28,9 @@ from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import Evaluator, last_evaluation
 from dreamer.training.interrupt import Interrupt, exclusive
 from dreamer.training.logger import Logger
+from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
+from dreamer.training.restore import build_agent
 
 # What a seed is for: the second entry of a SeedSequence, after the run's own seed.
 _COLLECT, _EVALUATE, _REPLAY, _AGENT, _PREFILL = range(5)
@@ -40,15 +40,15 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line."""
 
 
-def train(config, logdir):
-    """Train the run in `logdir` until it has config.steps frames, or go on with it.
+def train(config, logdir, profile=False):
+    """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
     Returns the exit code: 0 when finished, 1 after a fault that was reported in one line, 128 + n after signal n.
     """
     with Interrupt() as interrupt, contextlib.ExitStack() as resources:
         try:
             resources.enter_context(exclusive(logdir))
-            run = Run(config, logdir, resources)
+            run = Run(config, logdir, resources, profile)
             if run.finished:
                 print(f"{logdir} is finished at {run.frames:,} frames. A larger --steps goes on from there.")
                 return 0
@@ -106,9 +106,9 @@ class Stopwatch:
 class Run:
     """What one run holds while it works; `go` is Algorithm 1."""
 
-    def __init__(self, config, logdir, resources):
+    def __init__(self, config, logdir, resources, profile=False):
         """Open what is on disk in `logdir`; nothing is started yet. `resources` closes what `go` will open."""
-        self._config, self._logdir, self._resources = config, logdir, resources
+        self._config, self._logdir, self._resources, self._profile = config, logdir, resources, profile
         self._store = EpisodeStore(
             logdir / "episodes",
             action_repeat=config.env.action_repeat,
@@ -157,6 +157,9 @@ class Run:
         enter = self._resources.enter_context
         self._progress = enter(contextlib.closing(Progress(config.steps, start=frames, label=config.task)))
         self._logger = enter(contextlib.closing(Logger(self._logdir, resume_frames=frames)))
+        self._profiler = enter(
+            contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
+        )
         self._env, eval_env = enter(contextlib.closing(self._make_env())), enter(contextlib.closing(self._make_env()))
         scores.drop_after(self._logdir / scores.FILENAME, frames)
         self._evaluator = Evaluator(
@@ -212,17 +215,11 @@ class Run:
                 path.write_text(json.dumps(summary) + "\n")
 
     def _build_agent(self):
-        config = self._config
-        if config.method == "random":
-            self._agent = Random(self._env.action_space, seed=self._seed(_AGENT, self._store.frames))
-        else:
-            sections = ("model", "actor", "value", "behavior", "optimizer", "explore")
-            self._agent = Dreamer(
-                self._env.action_space,
-                **{name: config[name] for name in sections},
-                seed=self._seed(_AGENT),
-                loss_scale=keras.config.dtype_policy().compute_dtype == "float16",
-            )
+        learns = self._config.method != "random"
+        # Only a checkpoint keeps the state of the draws: without one, a resumed run needs a seed of its own.
+        seed = self._seed(_AGENT) if learns else self._seed(_AGENT, self._store.frames)
+        self._agent = build_agent(self._config, self._env.action_space, seed=seed)
+        if learns:
             self._checkpoint = Checkpoint(
                 self._logdir / "checkpoints", self._agent.checkpoint(), {"replay": self._windows}
             )
@@ -251,7 +248,8 @@ class Run:
         if metrics:
             shares, elapsed = self._stopwatch.take()
             metrics |= {f"time/{name}": share for name, share in shares.items()} | {"time/seconds": elapsed}
-            self._logger.scalars(self.frames, metrics)
+            with self._stopwatch.part("logging"):
+                self._logger.scalars(self.frames, metrics)
 
     def _update(self, count, interrupt):
         """`count` updates, fewer if a signal arrives. Returns their mean metrics. Raises TrainingError on NaN."""
@@ -267,12 +265,13 @@ class Run:
                 break
             with self._stopwatch.part("waiting_for_data"):
                 batch = next(self._batches)
-            with self._stopwatch.part("training"):
+            with self._profiler.update(), self._stopwatch.part("training"):
                 results.append(self._agent.train(batch))
             self._progress.update(self.frames, self._updates)
         if not results:
             return {}
-        means = {key: float(np.mean([result[key].numpy() for result in results])) for key in results[0]}
+        with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
+            means = {key: float(np.mean([result[key].numpy() for result in results])) for key in results[0]}
         for name in ("model", "actor", "value"):
             if means[f"{name}_skipped"] == 1.0 and len(results) > 1:
                 raise TrainingError(

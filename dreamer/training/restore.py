@@ -1,0 +1,64 @@
+"""Agents by the config: new ones, and those of a run with the weights of its newest checkpoint."""
+
+import keras
+
+from dreamer.agents.dreamer import Dreamer
+from dreamer.agents.random import Random
+from dreamer.training.checkpoint import Checkpoint, CheckpointError
+
+
+class NoCheckpointError(ValueError):
+    """A run that has saved nothing yet; the message is one line."""
+
+
+def build_agent(config, action_space, *, seed):
+    """The agent that `config.method` names, new; `seed` decides its weights and all that it draws."""
+    if config.method == "random":
+        return Random(action_space, seed=seed)
+    sections = ("model", "actor", "value", "behavior", "optimizer", "explore")
+    return Dreamer(
+        action_space,
+        **{name: config[name] for name in sections},
+        seed=seed,
+        loss_scale=keras.config.dtype_policy().compute_dtype == "float16",
+    )
+
+
+def restore_agent(config, logdir, action_space, *, seed):
+    """The agent of the run in `logdir` as its newest checkpoint has it, but for its draws, which `seed` decides.
+
+    Nothing is written and no lock is taken: a run that trains there at the same time does not notice.
+    Raises NoCheckpointError, or CheckpointError where the newest one is damaged or does not fit the config.
+    """
+    agent = build_agent(config, action_space, seed=seed)
+    if hasattr(agent, "checkpoint"):
+        _restore(agent, logdir)
+        agent.random.reset_from_seed(seed)
+    return agent
+
+
+def frames_of(updates, *, prefill, pretrain, train_every, train_updates):
+    """Environment frames that `updates` belong to, the first at which they were due (see loop.updates_due)."""
+    if not updates:
+        return 0
+    return prefill + -(-max(0, updates - pretrain) // train_updates) * train_every
+
+
+def _restore(agent, logdir):
+    newest = logdir / "checkpoints" / "checkpoint"  # TensorFlow's note of which one that is, replaced in one step
+    while newest.exists():
+        before = newest.read_bytes()
+        try:
+            return Checkpoint(newest.parent, agent.checkpoint(), {"replay": _Unused()}).restore()
+        except CheckpointError:
+            # A run that goes on meanwhile deletes this one as soon as it has noted the next.
+            if newest.read_bytes() == before:
+                raise
+    raise NoCheckpointError(f"{logdir} has no checkpoint yet: a run saves the first one after its random episodes")
+
+
+class _Unused:
+    """State in a checkpoint that only training needs."""
+
+    def restore(self, text):
+        """Nothing."""
