@@ -34,13 +34,14 @@ commands:
   dreamer --version                            the version"""
 
 TRAIN_HELP = """\
-usage: dreamer [train] [--configs NAME ...] [--KEY VALUE ...] [--logdir DIR]
+usage: dreamer [train] [--configs NAME ...] [--KEY VALUE ...] [--logdir DIR] [--profile]
 
 Train an agent, or go on with the run in the log directory.
 
   --configs NAME ...   overlays of configs/, laid over the defaults in this order
   --KEY VALUE          value of a key, also --KEY=VALUE; wins over overlays
   --logdir DIR         where the run is kept (default: runs/SUITE_TASK/METHOD/SEED)
+  --profile            write a TensorBoard trace of 10 updates there
   --help               this text
 
 `dreamer configs` lists keys and overlays, `dreamer tasks` the tasks. The same
@@ -74,14 +75,17 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
 
 
-def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | None]:
-    """Split the words of `dreamer train` into overlays, {key: text} and the log directory. Raises UsageError."""
-    overlays, overrides, logdir = [], {}, None
+def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | None, bool]:
+    """Split the words of `dreamer train` into overlays, {key: text}, log directory and --profile. Raises UsageError."""
+    overlays, overrides, logdir, profile = [], {}, None, False
     words = list(words)
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
             raise UsageError(f"unexpected argument {word!r}: keys are written --KEY VALUE, see `dreamer train --help`")
+        if word == "--profile":
+            profile = True
+            continue
         name, equals, value = word[2:].partition("=")
         values = [value] if equals else []
         while not equals and words and not words[0].startswith("--") and (name == "configs" or not values):
@@ -94,7 +98,7 @@ def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | Non
             logdir = Path(values[0]).expanduser()
         else:
             overrides[name] = values[0]
-    return overlays, overrides, logdir
+    return overlays, overrides, logdir, profile
 
 
 def claim_logdir(run: config.Config, logdir: Path) -> None:
@@ -154,7 +158,7 @@ def _dispatch(words: list[str]) -> int:
 def _train(words: list[str]) -> int:
     if "--help" in words or "-h" in words:
         return _show(TRAIN_HELP.format(resume=textwrap.fill(", ".join(RESUME_MAY_CHANGE), 79)))
-    overlays, overrides, logdir = parse_train(words)
+    overlays, overrides, logdir, profile = parse_train(words)
     run = config.load(overlays, overrides)
 
     from dreamer import envs
@@ -172,7 +176,7 @@ def _train(words: list[str]) -> int:
 
     from dreamer.training import loop
 
-    return loop.train(run, logdir)
+    return loop.train(run, logdir, profile=profile)
 
 
 def _set_up_tensorflow(precision: str) -> None:

@@ -13,11 +13,11 @@ from dreamer import __version__, cli, config, training
 
 @pytest.fixture
 def started(monkeypatch, tmp_path):
-    """Replace TensorFlow's set-up and the loop; collects (config, logdir) of every start, in an empty directory."""
+    """Replace TensorFlow's set-up and the loop; collects (config, logdir, profile) of each start; in tmp_path."""
     starts = []
 
-    def train(run, logdir):
-        starts.append((run, logdir))
+    def train(run, logdir, profile):
+        starts.append((run, logdir, profile))
         return 0
 
     loop = types.SimpleNamespace(train=train)
@@ -41,11 +41,13 @@ def complaint(capsys, words, code=2) -> str:
 def test_words_become_overlays_values_and_logdir():
     words = ["--configs", "dmc", "small", "--env.camera", "-1", "--task=walker_run", "--logdir", "/x"]
     words += ["--configs=debug", "--seed", "2", "--seed", "3"]
-    overlays, overrides, logdir = cli.parse_train(words)
+    overlays, overrides, logdir, profile = cli.parse_train(words)
     assert overlays == ["dmc", "small", "debug"]
     assert overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
     assert logdir == Path("/x")
-    assert cli.parse_train([]) == ([], {}, None)
+    assert not profile
+    assert cli.parse_train([]) == ([], {}, None, False)
+    assert cli.parse_train(["--profile", "--seed", "1"]) == ([], {"seed": "1"}, None, True)
 
 
 @pytest.mark.parametrize("words", [["--seed"], ["--seed", "--task", "x"], ["--configs"], ["--logdir="], ["--seed", ""]])
@@ -64,6 +66,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--configs", "dcm"], "unknown overlay 'dcm': did you mean dmc?"),
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
+        (["--profile", "true"], "unexpected argument 'true'"),
         (["x"], "There are train, configs, tasks, doctor, plot"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
@@ -80,7 +83,7 @@ def test_train_is_the_default_command_and_logdirs_follow_the_config(started):
     assert cli.main(["--task", "cheetah_run", "--seed", "3", "--method", "random"]) == 0
     assert cli.main(["train", "--logdir", "here", "--steps", "1e6"]) == 0
     assert cli.main([]) == 0
-    (first, first_dir), (second, second_dir), (third, third_dir) = started
+    (first, first_dir, _), (second, second_dir, _), (third, third_dir, _) = started
     assert first_dir == Path("runs/dmc_cheetah_run/random/3")
     assert (first.task, first.seed, first.method) == ("cheetah_run", 3, "random")
     assert config.load_file(first_dir / "config.yaml") == first
@@ -89,8 +92,13 @@ def test_train_is_the_default_command_and_logdirs_follow_the_config(started):
     assert third_dir == Path("runs/dmc_walker_walk/dreamer/0")
 
 
+def test_profile_reaches_the_loop(started):
+    assert cli.main(["--profile", "--logdir", "here"]) == cli.main(["--logdir", "here"]) == 0
+    assert [profile for _, _, profile in started] == [True, False]
+
+
 def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
-    monkeypatch.setattr(training.loop, "train", lambda run, logdir: 143)
+    monkeypatch.setattr(training.loop, "train", lambda run, logdir, profile: 143)
     assert cli.main([]) == 143
 
 
@@ -145,7 +153,7 @@ def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
     ],
 )
 def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeypatch, capsys):
-    def fail(run, logdir):
+    def fail(run, logdir, profile):
         raise error
 
     monkeypatch.setattr(training.loop, "train", fail)

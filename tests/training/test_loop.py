@@ -46,7 +46,7 @@ def episodes(logdir):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "finished"
-    result = dreamer(logdir)
+    result = dreamer(logdir, "--profile")
     assert result.returncode == 0, result.stderr
     return logdir, result
 
@@ -78,6 +78,8 @@ def test_a_run_leaves_everything_that_is_promised(finished):
     assert (scores["task"], scores["method"], scores["seed"]) == ("toy_dot", "dreamer", 0)
     assert scores["xs"] == [100, 200, 300]
     assert json.loads((logdir / "random.json").read_text())["episodes"] == 4
+    assert len(list(logdir.glob("plugins/profile/*/*.xplane.pb"))) == 1
+    assert "Trace of 9 updates in" in result.stderr  # ten were made, and the first one is left out
     lines = metrics(logdir)
     assert [line["train/updates"] for line in lines if "train/updates" in line] == [2, 4, 6, 8, 10]
     assert [line["step"] for line in lines if "train/updates" in line] == [100, 150, 200, 250, 300]
