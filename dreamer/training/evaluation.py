@@ -21,18 +21,19 @@ def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON):
     return Batch(**windows, is_first=np.arange(length)[None].repeat(sequences, 0) == 0)
 
 
-def open_loop_errors(truth, model, context=CONTEXT):
-    """Mean squared image error over the imagined steps, of the model and of repeating the last observed frame.
+def errors_against_horizon(truth, model, context=CONTEXT):
+    """Squared error of each imagined step, of the model and of repeating the last observation: two arrays [T - context].
 
-    truth, model: [B, T, H, W, 3] in [0, 1], T > context. Errors are summed over pixels and channels, as in the image
-    likelihood, and averaged over B and the imagined steps.
+    truth, model: [B, T, ...], T > context. Errors are averaged over B and summed over the rest (all pixels and channels
+    of an image in [0, 1], as in the image likelihood).
     """
     imagined = truth[:, context:]
 
     def error(prediction):
-        return float(np.square(prediction - imagined).sum((2, 3, 4)).mean())
+        squares = np.square(prediction - imagined)
+        return squares.reshape(*squares.shape[:2], -1).sum(2).mean(0)
 
-    return {"model": error(model[:, context:]), "repeat": error(truth[:, context - 1 : context])}
+    return error(model[:, context:]), error(truth[:, context - 1 : context])
 
 
 def last_evaluation(logdir):
@@ -45,7 +46,8 @@ class Evaluator:
     """Evaluates an agent in an environment of its own and writes what came out below `logdir`.
 
     scores.json gets the mean return; videos/ the first episode (MP4) and the open-loop prediction of it (GIF), both
-    named after the frames; the logger gets all of it for TensorBoard. seed_of(frames, n) seeds the n-th episode.
+    named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
+    TensorBoard. seed_of(frames, n) seeds the n-th episode.
     """
 
     def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed):
@@ -86,10 +88,19 @@ class Evaluator:
         self._logger.gif("eval/open_loop", grid, frames, fps=10)
         labelled = video.label_rows(grid, ["truth", "model", "error"])
         video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
-        errors = open_loop_errors(truth, model)
-        reward_error = np.square(reward - batch.reward)[:, CONTEXT:].mean()
+        image_error, image_repeat = errors_against_horizon(truth, model)
+        reward_error, reward_repeat = errors_against_horizon(batch.reward, reward)
+        self._logger.open_loop(
+            frames,
+            context=CONTEXT,
+            image=image_error,
+            image_repeat=image_repeat,
+            reward=reward_error,
+            reward_repeat=reward_repeat,
+        )
         return {
-            "eval/open_loop_image_error": errors["model"],
-            "eval/repeat_frame_image_error": errors["repeat"],
-            "eval/open_loop_reward_error": float(reward_error),
+            "eval/open_loop_image_error": image_error.mean(),
+            "eval/repeat_frame_image_error": image_repeat.mean(),
+            "eval/open_loop_reward_error": reward_error.mean(),
+            "eval/repeat_frame_reward_error": reward_repeat.mean(),
         }

@@ -1,4 +1,4 @@
-"""Metrics of a run: metrics.jsonl for programs and TensorBoard event files for people, under the same names."""
+"""Metrics of a run: metrics.jsonl and open_loop.jsonl for programs and TensorBoard event files for people."""
 
 import json
 import math
@@ -13,20 +13,15 @@ from dreamer.results.files import replacing
 from dreamer.results.video import encode_gif
 
 
-class Logger:
-    """Writes scalars to logdir/metrics.jsonl and TensorBoard, and GIFs to TensorBoard. Steps are environment frames.
-
-    Each line of metrics.jsonl is one object, {"step": frames, "train/image_loss": .., ...}. JSON knows no NaN and
-    no infinities: they are written as null there, and as they are to TensorBoard.
+class Lines:
+    """A file of one JSON object per line, {"step": frames, ...}. JSON knows no NaN and no infinities: null there.
 
     A process that is killed leaves at most one partial last line, which the next start cuts off. resume_frames is
     the step of the checkpoint a run continues from (0 if it starts over in the same directory): later lines are
-    dropped, because the run will write them again. None keeps them all. Event files are never cut: where a newer
-    one steps back in a tag, TensorBoard's default loader hides the older points from there on.
+    dropped, because the run will write them again. None keeps them all.
     """
 
-    def __init__(self, logdir: Path, resume_frames: int | None = None):
-        path = Path(logdir) / "metrics.jsonl"
+    def __init__(self, path: Path, resume_frames: int | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _repair(path)
@@ -34,6 +29,32 @@ class Logger:
                 _drop_after(path, resume_frames)
         # Unbuffered, so that a line is one call to the system: on disk whole, or cut short only at the file's end.
         self._file = path.open("ab", buffering=0)
+
+    def write(self, step: int, values: Mapping[str, float | list[float]]) -> None:
+        """Append one line. Values: numbers, or lists of numbers."""
+        line = {"step": int(step)} | {name: _finite(value) for name, value in values.items()}
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Bring everything written so far to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()
+
+
+class Logger:
+    """Writes scalars to logdir/metrics.jsonl and TensorBoard, GIFs to TensorBoard, and errors to open_loop.jsonl.
+
+    Steps are environment frames; resume_frames as in Lines. Event files are never cut: where a newer one steps back in
+    a tag, TensorBoard's default loader hides the older points from there on.
+    """
+
+    def __init__(self, logdir: Path, resume_frames: int | None = None):
+        self._metrics = Lines(Path(logdir) / "metrics.jsonl", resume_frames)
+        self._open_loop = Lines(Path(logdir) / "open_loop.jsonl", resume_frames)
         self._writer = tf.summary.create_file_writer(str(logdir))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -41,12 +62,14 @@ class Logger:
         values = {name: _number(name, value) for name, value in values.items()}
         if "step" in values:
             raise ValueError('a metric cannot be named "step": that is the key of the frames in metrics.jsonl')
-        line = {"step": int(step)}
-        line.update({name: value if math.isfinite(value) else None for name, value in values.items()})
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._metrics.write(step, values)
         with self._writer.as_default(step=int(step)):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
+
+    def open_loop(self, step: int, *, context: int, **errors: np.ndarray) -> None:
+        """Write errors of open-loop predictions against the horizon, arrays [imagined steps], after `context` steps."""
+        self._open_loop.write(step, {"context": context} | {name: error.tolist() for name, error in errors.items()})
 
     def gif(self, name: str, frames: np.ndarray, step: int, fps: float) -> None:
         """Write an animation that TensorBoard shows among its images. frames: [T, H, W, 3] uint8."""
@@ -60,14 +83,21 @@ class Logger:
 
     def flush(self) -> None:
         """Bring everything written so far to the disk."""
-        os.fsync(self._file.fileno())
+        self._metrics.flush()
+        self._open_loop.flush()
         self._writer.flush()
 
     def close(self) -> None:
         """Flush and close the files."""
-        self.flush()
-        self._file.close()
+        self._metrics.close()
+        self._open_loop.close()
         self._writer.close()
+
+
+def _finite(value):
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
+    return value if math.isfinite(value) else None
 
 
 def _number(name: str, value) -> int | float:

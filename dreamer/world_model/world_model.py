@@ -25,6 +25,14 @@ def free_nats_after_mean(kl, free_nats):
     return tf.maximum(tf.reduce_mean(kl), free_nats)
 
 
+def free_nats_per_state(kl, free_nats):
+    """mean max(0, KL - free nats): the TF1 release's form, where each state has its own allowance. [B, T] -> scalar."""
+    return tf.reduce_mean(tf.nn.relu(kl - free_nats))
+
+
+FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
+
+
 class WorldModel(keras.layers.Layer):
     """Encoder e(o_t), RSSM, decoder p(o_t | s_t), reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
 
@@ -47,12 +55,14 @@ class WorldModel(keras.layers.Layer):
         discount_scale,
         kl_scale,
         free_nats,
+        free_nats_per,
         gamma,
         seeds,
         name="world_model",
     ):
         super().__init__(name=name)
-        self._discount_scale, self._kl_scale, self._free_nats, self._gamma = discount_scale, kl_scale, free_nats, gamma
+        self._discount_scale, self._kl_scale, self._gamma = discount_scale, kl_scale, gamma
+        self._free_nats, self._after_free_nats = free_nats, FREE_NATS[free_nats_per]
         width = stoch + deter
         self.encoder = Encoder(depth=conv_depth, seeds=seeds)
         self.rssm = RSSM(
@@ -81,7 +91,8 @@ class WorldModel(keras.layers.Layer):
         return bernoulli(self.discount_head(features)[..., 0]).probs_parameter()
 
     def loss(self, batch, noise):
-        """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
+        """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T;
+        FREE_NATS has the two forms of the KL term.
 
         Returns the scalar loss, the posterior State [B, T, ...] and a dict of scalar metrics (nats per step).
         """
@@ -98,7 +109,7 @@ class WorldModel(keras.layers.Layer):
         for loss in (*losses.values(), kl):
             loss.shape.assert_is_compatible_with(batch.reward.shape)
         losses = {name: tf.reduce_mean(loss) for name, loss in losses.items()}
-        losses["kl"] = self._kl_scale * free_nats_after_mean(kl, self._free_nats)
+        losses["kl"] = self._kl_scale * self._after_free_nats(kl, self._free_nats)
         total = tf.add_n(list(losses.values()))
         metrics = {f"{name}_loss": value for name, value in losses.items()}
         metrics |= {

@@ -25,6 +25,7 @@ def small_agent(space=None, *, seed=0, loss_scale=False, **sections):
             "discount_scale": 10.0,
             "kl_scale": 1.0,
             "free_nats": 0.0,
+            "free_nats_per": "mean",
             "lr": 1e-3,
         },
         "actor": {"layers": 2, "units": 16, "init_std": 1.0, "mean_scale": 5.0, "min_std": 1e-4, "lr": 1e-3},

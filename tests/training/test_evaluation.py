@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from dreamer.training.evaluation import held_out_windows, open_loop_errors
+from dreamer.training.evaluation import errors_against_horizon, held_out_windows
 
 
 def numbered_episode(length):
@@ -29,13 +28,21 @@ def test_a_short_episode_gives_short_windows():
     assert held_out_windows(numbered_episode(7), sequences=2, length=20).reward.shape == (2, 7)
 
 
-def test_errors_count_the_imagined_steps_only_and_compare_with_the_last_seen_frame():
+def test_image_errors_count_the_imagined_steps_only_and_compare_with_the_last_seen_frame():
     truth = np.zeros((2, 4, 1, 2, 3))
     model = np.zeros((2, 4, 1, 2, 3))
     truth[0, :, ...] = np.array([0.0, 0.1, 0.3, 0.5])[:, None, None, None]
     model[:, :2] = 0.9  # Reconstructions of what was seen do not count.
     model[1, 3, 0, 0, 0] = 1.0
-    errors = open_loop_errors(truth, model, context=2)
-    # Six values a frame. Model: 6 * (0.3^2 + 0.5^2) + 1; repeat: 6 * ((0.1 - 0.3)^2 + (0.1 - 0.5)^2); four frames.
-    assert errors["model"] == pytest.approx((6 * 0.34 + 1) / 4)
-    assert errors["repeat"] == pytest.approx(6 * 0.20 / 4)
+    errors, repeat = errors_against_horizon(truth, model, context=2)
+    # Six values a frame, two sequences.
+    np.testing.assert_allclose(errors, [6 * 0.3**2 / 2, (6 * 0.5**2 + 1) / 2])
+    np.testing.assert_allclose(repeat, [6 * 0.2**2 / 2, 6 * 0.4**2 / 2])
+
+
+def test_reward_errors_by_hand():
+    truth = np.array([[9.0, 1.0, 2.0, 4.0], [9.0, 0.0, 0.0, 3.0]])
+    model = np.array([[0.0, 0.0, 2.5, 3.0], [0.0, 0.0, 0.5, 3.0]])
+    errors, repeat = errors_against_horizon(truth, model, context=2)
+    np.testing.assert_allclose(errors, [0.25, 0.5])
+    np.testing.assert_allclose(repeat, [0.5, 9.0])

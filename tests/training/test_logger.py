@@ -12,8 +12,8 @@ from tensorboard.plugins.image import metadata as image_metadata
 from dreamer.training.logger import Logger
 
 
-def lines(logdir):
-    return [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
+def lines(logdir, name="metrics.jsonl"):
+    return [json.loads(line) for line in (logdir / name).read_text().splitlines()]
 
 
 def points(logdir):
@@ -47,6 +47,18 @@ def test_lines_are_readable_before_the_logger_closes(tmp_path):
     logger.scalars(1000, {"train/a": 1.0})
     assert lines(tmp_path) == [{"step": 1000, "train/a": 1.0}]
     logger.close()
+
+
+def test_errors_against_the_horizon_are_lists_in_a_file_of_their_own_that_a_resume_cuts_too(tmp_path):
+    logger = Logger(tmp_path)
+    for step in (1000, 2000):
+        logger.open_loop(step, context=5, image=np.array([0.5, np.nan]), reward=np.array([1, 2], np.float32))
+    logger.close()
+    expected = {"step": 1000, "context": 5, "image": [0.5, None], "reward": [1.0, 2.0]}
+    assert lines(tmp_path, "open_loop.jsonl") == [expected, expected | {"step": 2000}]
+    Logger(tmp_path, resume_frames=1000).close()
+    assert lines(tmp_path, "open_loop.jsonl") == [expected]
+    assert lines(tmp_path) == []
 
 
 def test_values_that_json_lacks_become_null(tmp_path):
@@ -95,7 +107,8 @@ def test_resume_drops_what_comes_after(tmp_path, resume_frames, kept):
         file.write('{"step": 4000, "tra')
     Logger(tmp_path, resume_frames=resume_frames).close()
     assert [line["step"] for line in lines(tmp_path)] == ([1000, 2000, 2000, 3000] if kept is None else kept)
-    assert [path.name for path in tmp_path.iterdir() if "tfevents" not in path.name] == ["metrics.jsonl"]
+    files = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
+    assert files == {"metrics.jsonl", "open_loop.jsonl"}
 
 
 @pytest.mark.parametrize("bad", ['{"train/a": 1.0}', "[1]", "garbage", '{"step": null}'])

@@ -7,7 +7,13 @@ import tensorflow as tf
 from dreamer.nets.layers import seed_stream
 from dreamer.types import Batch
 from dreamer.world_model.rssm import feature
-from dreamer.world_model.world_model import WorldModel, free_nats_after_mean, gaussian_kl, preprocess
+from dreamer.world_model.world_model import (
+    WorldModel,
+    free_nats_after_mean,
+    free_nats_per_state,
+    gaussian_kl,
+    preprocess,
+)
 
 STOCH, DETER, ACTIONS, GAMMA = 4, 8, 2, 0.99
 B, T = 2, 3
@@ -25,6 +31,7 @@ OPTIONS = {
     "discount_scale": 10.0,
     "kl_scale": 1.0,
     "free_nats": 3.0,
+    "free_nats_per": "mean",
 }
 
 
@@ -111,6 +118,15 @@ def test_free_nats_count_after_the_mean(kl, value, slope):
         loss = free_nats_after_mean(kl, 3.0)
     assert float(loss) == pytest.approx(value)
     np.testing.assert_allclose(tape.gradient(loss, kl), np.full((2, 2), slope))
+
+
+def test_free_nats_per_state_by_hand():
+    """max(0, 4 - 3) + max(0, 9 - 3) over four states; only those above 3 nats get a gradient."""
+    kl = tf.Variable([[1.0, 4.0], [2.0, 9.0]])
+    with tf.GradientTape() as tape:
+        loss = free_nats_per_state(kl, 3.0)
+    assert float(loss) == pytest.approx((1 + 6) / 4)
+    np.testing.assert_allclose(tape.gradient(loss, kl), [[0, 0.25], [0, 0.25]])
 
 
 # The loss
@@ -237,6 +253,16 @@ def test_only_the_kl_reaches_the_prior_and_only_above_the_free_nats():
     assert above > 1e-4
     scaled, _ = prior_gradient(free_nats=0.0, kl_scale=0.1)
     assert scaled == pytest.approx(0.1 * above, rel=1e-4)
+
+
+def test_the_loss_takes_the_form_of_free_nats_it_is_given():
+    batch = make_batch()
+    _, _, metrics = make(free_nats=0.0).loss(batch, noise())
+    free_nats = float(metrics["kl"])  # Some states lie above the mean and some below.
+    _, _, after_mean = make(free_nats=free_nats, free_nats_per="mean").loss(batch, noise())
+    _, _, per_state = make(free_nats=free_nats, free_nats_per="state").loss(batch, noise())
+    assert float(after_mean["kl_loss"]) == pytest.approx(free_nats, rel=1e-4)
+    assert 0 < float(per_state["kl_loss"]) < free_nats
 
 
 def test_loss_gives_every_variable_a_gradient():
