@@ -8,7 +8,7 @@ from pathlib import Path
 from dreamer import cli
 from dreamer.results import plot, scores
 
-TASK, STEPS = "cheetah_run", 16000
+TASK, STEPS = "cheetah_run", 20000
 OUT = Path("runs") / "demo"
 
 

@@ -22,7 +22,7 @@ def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON):
 
 
 def errors_against_horizon(truth, model, context=CONTEXT):
-    """Squared error of each imagined step, of the model and of repeating the last observation: two arrays [T - context].
+    """Squared errors of each imagined step, of the model and of repeating the last observation: 2 arrays [T - context].
 
     truth, model: [B, T, ...], T > context. Errors are averaged over B and summed over the rest (all pixels and channels
     of an image in [0, 1], as in the image likelihood).
