@@ -1,0 +1,1 @@
+"""Commands that measure how fast the parts are; each prints its figures and, last, a ratio."""
