@@ -20,7 +20,10 @@ from dreamer import __version__, config
 from dreamer.config import ConfigError
 
 # These keys decide how far and how fast a run goes, not what it learns: a resume may give them other values.
-RESUME_MAY_CHANGE = ("steps", "replay.prefetch", "env.renderer", "env.worker", "loop.save_every")
+RESUME_MAY_CHANGE = ("steps", "replay.prefetch", "env.renderer", "env.worker", "env.level_cache", "loop.save_every")
+
+# These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
+INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker")
 
 HELP = """\
 usage: dreamer [COMMAND] ...
@@ -160,23 +163,138 @@ def _train(words: list[str]) -> int:
         return _show(TRAIN_HELP.format(resume=textwrap.fill(", ".join(RESUME_MAY_CHANGE), 79)))
     overlays, overrides, logdir, profile = parse_train(words)
     run = config.load(overlays, overrides)
+    _check_task(run)
+    # Names of levels and of environments may hold slashes.
+    logdir = logdir or Path("runs") / f"{run.suite}_{run.task}".replace("/", "_") / run.method / str(run.seed)
+    claim_logdir(run, logdir)
+    _prepare(run)
 
+    from dreamer.training import loop
+
+    return loop.train(run, logdir, profile=profile)
+
+
+def _eval(words: list[str]) -> int:
+    parser = _run_parser("eval", "Play episodes with the newest checkpoint's mode actions: returns, as text and JSON.")
+    parser.add_argument("--episodes", type=_positive, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="the first 12 of them, side by side")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+    run = _open_run(args, args.video, (".mp4",))
+
+    from dreamer.training import inspection
+
+    return _inspect(
+        inspection.evaluate, run, args.logdir, episodes=args.episodes, seed=args.seed, video_path=args.video
+    )
+
+
+def _imagine(words: list[str]) -> int:
+    parser = _run_parser(
+        "imagine",
+        "Show what the newest checkpoint's world model predicts open-loop: it sees 5 steps of each of some new "
+        "episodes and imagines the next ones from the actions alone. Truth, model, error and rewards as a video.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the video, .gif or .mp4")
+    parser.add_argument("--episodes", type=_positive, default=5, metavar="N", help="columns of the video (default: 5)")
+    parser.add_argument("--horizon", type=_positive, default=45, metavar="N", help="imagined steps (default: 45)")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+    run = _open_run(args, args.out, (".gif", ".mp4"))
+
+    from dreamer.training import inspection
+
+    return _inspect(
+        inspection.imagine,
+        run,
+        args.logdir,
+        out=args.out,
+        episodes=args.episodes,
+        horizon=args.horizon,
+        seed=args.seed,
+    )
+
+
+def _inspect(command, *arguments, **options) -> int:
+    from dreamer.training import inspection
+
+    try:
+        command(*arguments, **options)
+    except inspection.RunError as error:
+        raise UsageError(error) from error
+    except inspection.FAULTS as error:
+        if isinstance(error, OSError) and error.strerror:
+            return _fail(f"{error.filename or 'writing'}: {error.strerror}", 1)
+        return _fail(getattr(error, "message", error), 1)
+    return 0
+
+
+def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, ...]) -> config.Config:
+    """The config of the run that a command inspects, once all is checked and set up for it. Raises UsageError."""
+    if out is not None and (out.suffix not in suffixes or out.is_dir()):
+        raise UsageError(f"{out}: expected a file that ends with {' or '.join(suffixes)}")
+    path = args.logdir / "config.yaml"
+    if not path.is_file():
+        raise UsageError(f"{args.logdir} {_what_is_missing(args.logdir)}")
+    try:
+        saved = config.load_file(path).flat()
+    except ConfigError as error:
+        raise UsageError(f"{args.logdir} cannot be opened by this version of dreamer: {error}") from error
+    run = config.load([], saved | {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None})
+    _check_task(run)
+    _prepare(run)
+    return run
+
+
+def _what_is_missing(logdir: Path) -> str:
+    if not logdir.is_dir():
+        return "does not exist: --logdir takes the log directory of a run"
+    runs = sorted(logdir.glob("*/config.yaml")) + sorted(logdir.glob("*/*/*/config.yaml"))
+    return "holds no config.yaml, so it is no run" + (f": did you mean {runs[0].parent}?" if runs else "")
+
+
+def _run_parser(command: str, description: str) -> "_Parser":
+    parser = _parser(command, description)
+    parser.add_argument("--logdir", type=Path, required=True, metavar="RUN", help="log directory of the run")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="decides the episodes (default: 0)")
+    for key in INSPECT_MAY_CHANGE:
+        parser.add_argument(f"--{key}", dest=key, metavar="X", help="other than in the run, see `dreamer configs`")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or above, got {text!r}")
+    return int(text)
+
+
+def _check_task(run: config.Config) -> None:
     from dreamer import envs
 
     try:
         envs.validate(run.suite, run.task)
     except ValueError as error:
         raise UsageError(error) from error
-    logdir = logdir or Path("runs") / f"{run.suite}_{run.task}" / run.method / str(run.seed)
-    claim_logdir(run, logdir)
+    if problem := envs.missing(run.suite):
+        raise UsageError(problem)
+
+
+def _prepare(run: config.Config) -> None:
+    """Set the variables, devices and precision that the run asks for, before anything imports what reads them."""
+    from dreamer import envs
+
     if not run.env.worker and envs.SUITES[run.suite].opengl:
         # This process will render, and dm_control reads the platform when it is imported.
         os.environ.update(envs.choose(run.env.renderer).variables)
     _set_up_tensorflow(run.precision)
-
-    from dreamer.training import loop
-
-    return loop.train(run, logdir, profile=profile)
 
 
 def _set_up_tensorflow(precision: str) -> None:
@@ -264,8 +382,10 @@ def _tasks(words: list[str]) -> int:
         raise UsageError(f"unknown suite {args.suite!r}: there are {', '.join(suites)}")
     lines = []
     for suite in suites if args.suite is None else [args.suite]:
-        for heading, tasks in ((suite, suites[suite]), (f"{suite}, not in the paper", envs.other_tasks()[suite])):
-            lines += [heading, *(f"  {task}" for task in tasks), ""]
+        also = envs.SUITES[suite].also
+        lines += [suite, *(f"  {task}" for task in suites[suite]), *([f"  {also}"] if also else []), ""]
+        if others := envs.other_tasks()[suite]:
+            lines += [f"{suite}, not in the paper", *(f"  {task}" for task in others), ""]
     return _show("\n".join(lines[:-1]))
 
 
@@ -308,6 +428,8 @@ def _plot(words: list[str]) -> int:
 
 COMMANDS = {
     "train": (_train, "Train an agent, or go on with a run (the default)."),
+    "eval": (_eval, "Play episodes with the agent of a run and print their returns."),
+    "imagine": (_imagine, "Show what the world model of a run predicts."),
     "configs": (_configs, "List every key and overlay."),
     "tasks": (_tasks, "List the tasks of every suite."),
     "doctor": (_doctor, "Tell what this machine offers and what is missing."),

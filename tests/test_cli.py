@@ -109,6 +109,7 @@ def test_a_resume_takes_the_keys_over_that_may_change(started):
         "replay.prefetch": "2",
         "env.renderer": "osmesa",
         "env.worker": "false",
+        "env.level_cache": "maps",
         "loop.save_every": "9",
     }
     assert set(new) == set(cli.RESUME_MAY_CHANGE)

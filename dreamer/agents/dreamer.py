@@ -65,7 +65,7 @@ class Dreamer:
             features = self._imagine(posterior)  # [H, N, F]
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
             returns = lambda_return(reward, self.value(features), discount, self._lambda)  # [H - 1, N]
-            weights = trajectory_weights(discount)
+            weights = trajectory_weights(discount) * self._start_weights(batch.discount)
             policy_loss = actor_loss(returns, weights)
             actor_scaled = self.optimizers["actor"].scale(policy_loss)
 
@@ -90,6 +90,10 @@ class Dreamer:
             "imagined_value": tf.reduce_mean(value),
             "actor_entropy": tf.reduce_mean(self.actor.distribution(features[0]).entropy(self._seed(), samples=1)),
         }
+
+    def _start_weights(self, discount):
+        """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T]."""
+        return flatten_leading(discount[:, :-1], 0)[0] if self._has_discount_head else 1.0
 
     def _imagine(self, posterior):
         """H steps from every posterior state [B, T, ...]: features [H, N, F]."""
@@ -117,9 +121,14 @@ class Dreamer:
 
     @tf.function
     def evaluate(self, image, is_first, carry):
-        """Mode actions. image: [B, 64, 64, 3] uint8, is_first: [B], carry: (State, previous action)."""
+        """Mode actions, discrete ones epsilon-greedy. image: [B, 64, 64, 3] uint8, is_first: [B].
+
+        carry: (State, previous action).
+        """
         state = self._filter(image, is_first, carry)
         action = self.actor.distribution(feature(state)).mode(self._seed())
+        if self._action_space.discrete:
+            action = self._epsilon_greedy(action, self._explore["epsilon_eval"])
         return action, (state, action)
 
     @tf.function
@@ -129,7 +138,7 @@ class Dreamer:
         action = self.actor.distribution(feature(state)).sample(self._seed())
         if self._action_space.discrete:
             epsilon = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
-            action = epsilon_greedy(action, epsilon(self.updates), self.random.uniform([2, *action.shape[:1]]))
+            action = self._epsilon_greedy(action, epsilon(self.updates))
         else:
             action = exploration_noise(action, self._explore["noise"], self.random.normal(tf.shape(action)))
         return action, (state, action)
@@ -145,6 +154,9 @@ class Dreamer:
         action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
         embed = self.world_model.encoder(preprocess(image))
         return self.world_model.rssm.obs_step(state, action, embed, is_first, self._stoch_noise(image.shape[:1]))
+
+    def _epsilon_greedy(self, action, epsilon):
+        return epsilon_greedy(action, epsilon, self.random.uniform([2, *action.shape[:1]]))
 
     def _stoch_noise(self, shape):
         return self.random.normal([*shape, self.world_model.rssm.stoch])

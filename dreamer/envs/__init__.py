@@ -1,34 +1,88 @@
-"""Environments behind one interface; nothing in here imports TensorFlow, nor dm_control before it is needed."""
+"""Environments behind one interface; nothing in here imports TensorFlow, nor a simulator before it is needed."""
 
+import contextlib
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dreamer.envs import dmc, toy
+from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, unknown
 from dreamer.envs.rendering import choose
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked
 
-__all__ = ["Env", "EnvError", "WorkerDied", "choose", "make", "other_tasks", "tasks", "validate"]
+__all__ = ["Env", "EnvError", "WorkerDied", "choose", "make", "missing", "other_tasks", "tasks", "validate"]
 
 
 class Suite(NamedTuple):
-    """A family of environments: constructor(task, **kwargs), its main tasks, and others that it can build.
+    """A family of environments.
 
-    opengl: whether its images are rendered with OpenGL, by cameras and with shadows.
+    constructor(task, **options): builds one; options are the keyword arguments that it takes.
+    tasks: its main tasks; other_tasks: further ones that have a name here.
+    accepts: whether a name that is in neither list is a task too; it may raise ValueError with a reason.
+    also: what these names are, in words.
+    rendering: "none" needs no renderer; "mujoco" renders on the OpenGL platform that the option `renderer` chooses;
+        "software" brings a software renderer, which crashes a process that holds TensorFlow; "any" may be each of them.
+    modules: top-level modules that it needs; install: how to get them.
     """
 
     constructor: Callable[..., Env]
+    options: tuple
     tasks: tuple
-    other_tasks: tuple
-    opengl: bool
+    other_tasks: tuple = ()
+    accepts: Callable[[str], bool] = lambda task: False
+    also: str = ""
+    rendering: str = "none"
+    modules: tuple = ()
+    install: str = "`make setup` installs it"
 
+    @property
+    def opengl(self) -> bool:
+        """Whether MuJoCo renders its images with OpenGL."""
+        return self.rendering == "mujoco"
+
+
+_FRAMES = ("action_repeat", "time_limit")
 
 # A new suite goes here.
 SUITES = {
-    "dmc": Suite(dmc.DMC, dmc.TASKS, dmc.OTHER_TASKS, opengl=True),
-    "toy": Suite(toy.Dot, toy.TASKS, (), opengl=False),
+    "dmc": Suite(
+        dmc.DMC,
+        (*_FRAMES, "camera", "shadow_map"),
+        dmc.TASKS,
+        dmc.OTHER_TASKS,
+        rendering="mujoco",
+        modules=("dm_control",),
+    ),
+    "atari": Suite(
+        atari.Atari,
+        (*_FRAMES, "sticky", "noops", "full_actions", "life_loss", "training"),
+        atari.TASKS,
+        accepts=atari.is_game,
+        modules=("gymnasium", "ale_py"),
+    ),
+    "dmlab": Suite(
+        dmlab.DMLab,
+        (*_FRAMES, "hold_out", "training", "level_cache"),
+        dmlab.TASKS,
+        dmlab.OTHER_TASKS,
+        accepts=dmlab.may_be_level,
+        also="any other level by its full name, such as contributed/dmlab30/language_select_located_object",
+        rendering="software",
+        modules=("deepmind_lab",),
+        install=dmlab.INSTALL,
+    ),
+    "gym": Suite(
+        gymnasium.Gymnasium,
+        _FRAMES,
+        gymnasium.TASKS,
+        accepts=lambda task: bool(gymnasium.find(task)),
+        also="any id that gymnasium knows, or MODULE:ID (docs/your-own-environment.md)",
+        rendering="any",
+        modules=("gymnasium",),
+    ),
+    "toy": Suite(toy.Dot, _FRAMES, toy.TASKS),
 }
 
 
@@ -43,42 +97,71 @@ def other_tasks() -> dict[str, list[str]]:
 
 
 def validate(suite: str, task: str) -> None:
-    """Raise ValueError, naming the nearest valid names, unless the suite has the task; starts and imports nothing."""
+    """Raise ValueError, naming the nearest valid names, unless the suite has the task.
+
+    Starts nothing, and imports nothing but gymnasium and the module in a task of the form MODULE:ID.
+    """
     if suite not in SUITES:
         raise ValueError(unknown("suite", suite, SUITES))
-    valid = [*SUITES[suite].tasks, *SUITES[suite].other_tasks]
-    if task not in valid:
+    found = SUITES[suite]
+    valid = [*found.tasks, *found.other_tasks]
+    if task not in valid and not found.accepts(task):
         raise ValueError(unknown(f"task of {suite}", task, valid))
 
 
-def make(
-    suite: str,
-    task: str,
-    *,
-    action_repeat: int = 2,
-    time_limit: int = 1000,
-    camera: int = -1,
-    renderer: str = "auto",
-    worker: bool = True,
-    shadow_map: int = 0,
-) -> Env:
-    """Return a checked environment; one that renders with OpenGL is by default in a process of its own.
+def missing(suite: str) -> str | None:
+    """One line that says which module of a suite is not installed and how to get it; None if nothing is missing."""
+    found = SUITES[suite]
+    for name in found.modules:
+        if importlib.util.find_spec(name) is None:
+            return f"the suite {suite} needs the module {name}: {found.install}"
+    return None
 
-    action_repeat, time_limit [frames], camera, shadow_map [pixels]: see DMC; only OpenGL has the last two.
+
+def make(
+    suite: str, task: str, *, training: bool = False, renderer: str = "auto", worker: bool = True, **options
+) -> Env:
+    """Return a checked environment; one that may render in software is by default in a process of its own.
+
+    training: whether its episodes are trained on or evaluate the agent; suites may differ in this.
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
-    worker: False keeps the environment in this process, which only works where OpenGL renders on a GPU, because
-        software rendering crashes a process that holds TensorFlow. MUJOCO_GL must then name the platform.
+    worker: False keeps the environment in this process. For the suites of MuJoCo this only works where OpenGL renders
+        on a GPU, because software rendering crashes a process that holds TensorFlow; MUJOCO_GL must name the platform.
+    options: the other keys of the config's section env; each suite takes its own among them.
     Raises ValueError for a suite, task or renderer that does not exist, EnvError where the environment cannot start.
     """
     validate(suite, task)
-    constructor = SUITES[suite].constructor
-    kwargs = {"task": task, "action_repeat": action_repeat, "time_limit": time_limit}
-    if not SUITES[suite].opengl:
-        return Checked(constructor(**kwargs))
-    rendering = choose(renderer)
-    kwargs |= {"camera": camera, "shadow_map": shadow_map}
-    if worker:
-        return Checked(Worker(constructor, kwargs, variables=rendering.variables))
+    found = SUITES[suite]
+    unexpected = set(options).difference(*(other.options for other in SUITES.values()))
+    if unexpected:
+        raise TypeError(f"make() got options that no suite takes: {sorted(unexpected)}")
+    options["training"] = training
+    kwargs = {"task": task, **{key: value for key, value in options.items() if key in found.options}}
+    if problem := missing(suite):
+        raise EnvError(problem)
+    if worker and found.rendering != "none":
+        return Checked(Worker(found.constructor, kwargs, variables=_variables(found.rendering, renderer)))
+    if found.rendering == "mujoco":
+        _check_platform(choose(renderer))
+    if found.rendering == "software":
+        raise EnvError(f"worker=False: {suite} renders in software, which would crash this process beside TensorFlow")
+    return Checked(found.constructor(**kwargs))
+
+
+def _variables(rendering, renderer):
+    """Environment variables of the process of an environment; they matter before anything is imported there."""
+    if rendering == "mujoco":
+        return choose(renderer).variables
+    if rendering == "any":
+        # Most of gymnasium needs no OpenGL, so that it may well be missing.
+        with contextlib.suppress(EnvError):
+            return choose(renderer).variables
+    # See Rendering.variables.
+    return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
+
+
+def _check_platform(rendering):
+    """Raise EnvError unless this process can render on a platform beside TensorFlow."""
     if rendering.software:
         raise EnvError(
             f"worker=False needs OpenGL on a GPU, but {rendering.backend} renders in software here "
@@ -88,4 +171,3 @@ def make(
         raise EnvError(
             f"worker=False renders in this process: start it with MUJOCO_GL={rendering.backend} in its environment"
         )
-    return Checked(constructor(**kwargs))

@@ -55,6 +55,25 @@ def draw_window(rng, episodes, length):
     return pieces
 
 
+def draw_joined_window(rng, episodes, ends, length):
+    """Draw the pieces of one window that runs over the ends of episodes: a list of Piece whose counts sum to length.
+
+    It begins anywhere and goes on at the beginning of another episode where one ends, as if they stood in a row in
+    random order. So every step, a terminal too, is drawn equally often; in windows within an episode of L steps its
+    last one is length times as rare as one in the middle.
+
+    ends: cumulated lengths of the episodes, int array.
+    """
+    at = rng.integers(ends[-1])
+    first = int(np.searchsorted(ends, at, side="right"))
+    episode, start = episodes[first], int(at - ends[first]) + episodes[first].length
+    pieces = [Piece(episode, start, min(length, episode.length - start))]
+    while length := length - pieces[-1].count:
+        episode = episodes[rng.integers(len(episodes))]
+        pieces.append(Piece(episode, 0, min(length, episode.length)))
+    return pieces
+
+
 def _aligned_empty(shape):
     """Return an uninitialised uint8 array that becomes a tensor without being copied."""
     size = math.prod(shape)
@@ -67,6 +86,8 @@ class Windows:
     """Batches of windows of a replay, as a dataset fed by requests.
 
     store: EpisodeStore; batch, length: B and T of the windows; seed: of the draws; prefetch: batches read ahead.
+    cross_ends: windows of draw_joined_window instead of draw_window. tanh_rewards: batches hold tanh(r) for the stored
+    reward r.
 
         windows = Windows(store, batch=50, length=50, seed=0)
         batches = iter(windows.dataset())
@@ -79,7 +100,7 @@ class Windows:
     are drawn again from the episodes of the same request.
     """
 
-    def __init__(self, store, *, batch, length, seed, prefetch=4):
+    def __init__(self, store, *, batch, length, seed, prefetch=4, cross_ends=False, tanh_rewards=False):
         for name, value, least in (("batch", batch, 1), ("length", length, 2), ("prefetch", prefetch, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}, must be at least {least}")
@@ -87,6 +108,8 @@ class Windows:
         self._batch = batch
         self._length = length
         self._prefetch = prefetch
+        self._cross_ends = cross_ends
+        self._tanh_rewards = tanh_rewards
         self._action_size = None
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._lock = threading.Lock()
@@ -112,9 +135,16 @@ class Windows:
         if not episodes:
             self._store.release(hold)
             raise ReplayError("cannot request batches: the replay holds no episodes yet")
+        ends = np.cumsum([episode.length for episode in episodes])
+
+        def draw():
+            if self._cross_ends:
+                return draw_joined_window(self._rng, episodes, ends, self._length)
+            return draw_window(self._rng, episodes, self._length)
+
         plans = {}
         for number in range(self._drawn, self._drawn + n):
-            rows = [draw_window(self._rng, episodes, self._length) for _ in range(self._batch)]
+            rows = [draw() for _ in range(self._batch)]
             plans[number] = _Plan(rows, episodes, int(self._rng.integers(2**63)), hold)
         with self._lock:
             self._drawn += n
@@ -208,6 +238,8 @@ class Windows:
         redraw = np.random.Generator(np.random.PCG64(plan.redraw_seed))
         for row, pieces in enumerate(plan.rows):
             self._read_row(row, pieces, batch, plan.episodes, redraw)
+        if self._tanh_rewards:
+            np.tanh(batch.reward, out=batch.reward)
         self._finish(plan)
         return tuple(batch)
 

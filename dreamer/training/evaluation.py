@@ -47,12 +47,13 @@ class Evaluator:
 
     scores.json gets the mean return; videos/ the first episode (MP4) and the open-loop prediction of it (GIF), both
     named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
-    TensorBoard. seed_of(frames, n) seeds the n-th episode.
+    TensorBoard. seed_of(frames, n) seeds the n-th episode. tanh_rewards: the agent predicts tanh(r) for a reward r;
+    returns are sums of r all the same.
     """
 
-    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed):
+    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed, tanh_rewards=False):
         self._env, self._logdir, self._logger = env, logdir, logger
-        self._episodes, self._seed_of = episodes, seed_of
+        self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
         self._identity = {"task": task, "method": method, "seed": seed}
 
     def run(self, agent, frames, stopped=lambda: False):
@@ -82,6 +83,8 @@ class Evaluator:
 
     def _save_open_loop(self, agent, episode, frames):
         batch = held_out_windows(episode)
+        if self._tanh_rewards:
+            batch = batch._replace(reward=np.tanh(batch.reward))
         truth = batch.image.astype(np.float32) / 255
         model, reward = (prediction.numpy() for prediction in agent.open_loop(batch, CONTEXT))
         grid = video.open_loop_grid(truth, model, CONTEXT)

@@ -160,7 +160,7 @@ class Run:
         self._profiler = enter(
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
         )
-        self._env, eval_env = enter(contextlib.closing(self._make_env())), enter(contextlib.closing(self._make_env()))
+        self._env, eval_env = (enter(contextlib.closing(self._make_env(training))) for training in (True, False))
         scores.drop_after(self._logdir / scores.FILENAME, frames)
         self._evaluator = Evaluator(
             eval_env,
@@ -171,6 +171,7 @@ class Run:
             task=f"{config.suite}_{config.task}",
             method=config.method,
             seed=config.seed,
+            tanh_rewards=config.replay.tanh_rewards,
         )
         self._windows = enter(
             contextlib.closing(
@@ -180,12 +181,14 @@ class Run:
                     length=config.replay.length,
                     seed=self._seed(_REPLAY),
                     prefetch=config.replay.prefetch,
+                    cross_ends=config.replay.cross_ends,
+                    tanh_rewards=config.replay.tanh_rewards,
                 )
             )
         )
 
-    def _make_env(self):
-        return envs.make(self._config.suite, self._config.task, **self._config.env)
+    def _make_env(self, training):
+        return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
 
     def _seed(self, *purpose):
         return int(np.random.SeedSequence([self._config.seed, *purpose]).generate_state(1)[0] >> 1)

@@ -1,0 +1,201 @@
+"""Levels of DeepMind Lab through its native module `deepmind_lab`.
+
+The module is imported by the constructor. Its renderer carries LLVM as TensorFlow does: the environment needs a process
+of its own.
+"""
+
+import os
+import pathlib
+import shutil
+
+import numpy as np
+
+from dreamer.envs.core import EnvError
+from dreamer.types import ActionSpace, Space
+
+# The 13 names of the release, and the level that each one stands for.
+LEVELS = {
+    "collect": "rooms_collect_good_objects_train",
+    "collect_few": "explore_object_rewards_few",
+    "compare": "psychlab_sequential_comparison",
+    "doors_large": "explore_obstructed_goals_large",
+    "doors_small": "explore_obstructed_goals_small",
+    "explore_small": "explore_object_locations_small",
+    "find_large": "explore_goal_locations_large",
+    "find_small": "explore_goal_locations_small",
+    "keys": "rooms_keys_doors_puzzle",
+    "lasertag_1": "lasertag_one_opponent_small",
+    "lasertag_3": "lasertag_three_opponents_small",
+    "recognize": "psychlab_visual_search",
+    "watermaze": "rooms_watermaze",
+}
+TASKS = tuple(LEVELS)
+
+# Levels whose full name has no folder.
+OTHER_TASKS = (
+    "lt_chasm",
+    "lt_hallway_slope",
+    "lt_horseshoe_color",
+    "lt_space_bounce_hard",
+    "nav_maze_random_goal_01",
+    "nav_maze_random_goal_02",
+    "nav_maze_random_goal_03",
+    "nav_maze_static_01",
+    "nav_maze_static_02",
+    "nav_maze_static_03",
+    "seekavoid_arena_01",
+    "stairway_to_melon",
+)
+
+INSTALL = (
+    "it is not on the package index; `dmlab-gym build` makes it for Python 3.13, and `docker build --target dmlab` "
+    "puts it into an image (see the Dockerfile)"
+)
+
+# Look left-right and down-up [pixels a frame], strafe, move, fire, jump, crouch.
+ACTIONS = np.array(
+    [
+        [0, 0, 0, 1, 0, 0, 0],  # forward
+        [0, 0, 0, -1, 0, 0, 0],  # backward
+        [0, 0, -1, 0, 0, 0, 0],  # strafe left
+        [0, 0, 1, 0, 0, 0, 0],  # strafe right
+        [-20, 0, 0, 0, 0, 0, 0],  # look left
+        [20, 0, 0, 0, 0, 0, 0],  # look right
+        [-20, 0, 0, 1, 0, 0, 0],  # look left and forward
+        [20, 0, 0, 1, 0, 0, 0],  # look right and forward
+        [0, 0, 0, 0, 1, 0, 0],  # fire
+    ],
+    np.intc,
+)
+
+_IMAGE, _REMAINING = "RGB_INTERLEAVED", "FRAMES_REMAINING_AT_60"
+_TEST_MODE = {"allowHoldOutLevels": "true", "mixerSeed": str(0x600D5EED)}
+
+
+class DMLab:
+    """One level as an Env: 64x64 images, nine one-hot actions (see ACTIONS).
+
+    task: a name of LEVELS, or a level by its full name, such as "contributed/dmlab30/language_select_located_object".
+    action_repeat: frames for which an action is held; only the frame that is kept is rendered.
+    time_limit: frames of an episode, beside the level's own limit; reaching either is no terminal.
+    hold_out: evaluate in test mode, on the layouts that a level keeps from training.
+    training: False is evaluation.
+    level_cache: folder for compiled maps, which take seconds each, or "none"; processes may share it.
+    size: side of the image in pixels.
+
+    The module repeats an episode for the same seed after the same number of resets, and not otherwise: an episode
+    depends on the seeds before it too. A new environment begins with seed 0. When an episode has ended, the module
+    shows nothing any more, so that the last step repeats the image before it.
+    Raises EnvError where the module is missing or does not know the level.
+    Source: Beattie et al., "DeepMind Lab", arXiv 1612.03801.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        action_repeat: int = 4,
+        time_limit: int = 108_000,
+        hold_out: bool = True,
+        training: bool = False,
+        level_cache: str = "none",
+        size: int = 64,
+    ):
+        try:
+            import deepmind_lab
+        except ModuleNotFoundError as error:
+            raise EnvError(f"the module deepmind_lab is missing: {INSTALL}") from error
+
+        config = {"width": str(size), "height": str(size)}
+        if hold_out and not training:
+            config |= _TEST_MODE
+        cache = None if level_cache == "none" else LevelCache(pathlib.Path(level_cache).expanduser())
+        level = f"contributed/dmlab30/{LEVELS[task]}" if task in LEVELS else task
+
+        def build(observations):
+            try:
+                return deepmind_lab.Lab(level, observations, config=config, renderer="software", level_cache=cache)
+            except RuntimeError as error:
+                raise EnvError(f'DeepMind Lab does not start the level "{level}": {error}') from error
+
+        try:
+            self._lab, self._counts_down = build([_IMAGE, _REMAINING]), True
+        except ValueError:  # A level without a time limit has no such observation.
+            self._lab, self._counts_down = build([_IMAGE]), False
+        self.action_repeat, self._time_limit = action_repeat, time_limit
+        self.action_space = ActionSpace(size=len(ACTIONS), discrete=True)
+        self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
+        self._random = np.random.default_rng(0)
+        self._image, self._remaining, self._frame = None, np.inf, 0
+
+    def reset(self, seed: int | None = None) -> dict:
+        """Begin an episode; a seed lies in 0..2**31 - 1. See DMLab for what it decides."""
+        if seed is None:
+            seed = self._random.integers(2**31)
+        else:
+            self._random = np.random.default_rng(seed)
+        self._lab.reset(seed=int(seed))
+        self._frame = 0
+        self._look()
+        return self._observe(reward=0.0, first=True, last=False, terminal=False)
+
+    def step(self, action: np.ndarray) -> dict:
+        """See Env.step."""
+        reward = self._lab.step(ACTIONS[np.argmax(action)], num_steps=self.action_repeat)
+        self._frame += self.action_repeat
+        ended = not self._lab.is_running()
+        # Nothing tells a terminal from a time-out but the time that was left; one step more than needed for rounding.
+        terminal = ended and self._counts_down and self._remaining > 2 * self.action_repeat
+        if not ended:
+            self._look()
+        return self._observe(
+            reward=reward, first=False, last=ended or self._frame >= self._time_limit, terminal=terminal
+        )
+
+    def close(self) -> None:
+        """See Env.close."""
+        if self._lab is not None:
+            self._lab.close()
+        self._lab = None
+
+    def _look(self):
+        seen = self._lab.observations()
+        self._image = seen[_IMAGE]
+        if self._counts_down:
+            self._remaining = float(seen[_REMAINING][0])
+
+    def _observe(self, *, reward, first, last, terminal):
+        return {
+            "image": self._image,
+            "reward": np.float32(reward),
+            "is_first": np.bool_(first),
+            "is_last": np.bool_(last),
+            "is_terminal": np.bool_(terminal),
+        }
+
+
+class LevelCache:
+    """Compiled maps in a folder, in the form that the module asks for: fetch(key, path) and write(key, path)."""
+
+    def __init__(self, folder: pathlib.Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def fetch(self, key: str, pk3_path: str) -> bool:
+        """Copy the map of a key to a path; False if there is none."""
+        try:
+            shutil.copyfile(self._folder / key, pk3_path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write(self, key: str, pk3_path: str) -> None:
+        """Keep a compiled map. Another process sees it whole or not at all."""
+        partial = self._folder / f".{key}.{os.getpid()}"
+        shutil.copyfile(pk3_path, partial)
+        os.replace(partial, self._folder / key)
+
+
+def may_be_level(task: str) -> bool:
+    """Whether a name may be the full name of a level in a folder; only the module can tell whether it is one."""
+    return "/" in task

@@ -1,0 +1,154 @@
+"""Any environment that gymnasium makes, the user's own included, seen through its images.
+
+The module has the name of the package that it wraps; `import gymnasium` in here is the package.
+"""
+
+import importlib
+import os
+import sys
+
+import numpy as np
+from PIL import Image
+
+from dreamer.envs.core import EnvError, unknown
+from dreamer.types import ActionSpace, Space
+
+TASKS = ("CarRacing-v3",)
+
+
+class Gymnasium:
+    """One environment as an Env with 64x64 images.
+
+    task: a registered id, or MODULE:ID, which imports the module first so that it can register the id.
+    action_repeat: environment steps ("frames") for which an action is held; rewards add up.
+    time_limit: frames of an episode, beside the environment's own limit; reaching either is no terminal.
+    size: side of the image in pixels.
+
+    Images are the observations where these are uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3), or a Dict with
+    such an "image"; otherwise the frames of render_mode "rgb_array". They are resized bilinearly.
+    Actions: Discrete is passed one-hot; a Box is flattened and scaled to [-1, 1], where it has bounds.
+    terminated is is_terminal; truncated alone is a last step that is none. A new environment begins with seed 0.
+    Raises ValueError for an unknown task, EnvError for spaces of another kind or where there are no images.
+    """
+
+    def __init__(self, task: str, *, action_repeat: int = 1, time_limit: int = 1000, size: int = 64):
+        import gymnasium
+
+        environment_id = find(task)
+        self._env = gymnasium.make(environment_id)
+        self._image_in = _image_in(self._env.observation_space)
+        if self._image_in is None:
+            if "rgb_array" not in self._env.metadata.get("render_modes", ()):
+                raise EnvError(
+                    f"{task} has no images: its observations are {self._env.observation_space}, and it does not offer "
+                    'the render_mode "rgb_array"'
+                )
+            self._env.close()
+            self._env = gymnasium.make(environment_id, render_mode="rgb_array")
+        self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
+        self.action_space, self._to_env = _actions(self._env.action_space, task)
+        self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
+        self._seeded = False
+        self._frame = 0
+
+    def reset(self, seed: int | None = None) -> dict:
+        """See Env.reset; a seed lies in 0..2**32 - 1."""
+        if seed is None and not self._seeded:
+            seed = 0
+        self._seeded, self._frame = True, 0
+        observation, _ = self._env.reset(seed=seed)
+        return self._observe(observation, reward=0.0, first=True, last=False, terminal=False)
+
+    def step(self, action: np.ndarray) -> dict:
+        """See Env.step; an episode that ends within the action repeat ends it early."""
+        total = 0.0
+        for _ in range(self.action_repeat):
+            observation, reward, terminated, truncated, _ = self._env.step(self._to_env(action))
+            total += float(reward)
+            self._frame += 1
+            last = terminated or truncated or self._frame >= self._time_limit
+            if last:
+                break
+        return self._observe(observation, reward=total, first=False, last=last, terminal=terminated)
+
+    def close(self) -> None:
+        """See Env.close."""
+        self._env.close()
+
+    def _observe(self, observation, *, reward, first, last, terminal):
+        image = self._image_in(observation) if self._image_in else self._env.render()
+        return {
+            "image": _resize(image, self._size),
+            "reward": np.float32(reward),
+            "is_first": np.bool_(first),
+            "is_last": np.bool_(last),
+            "is_terminal": np.bool_(terminal),
+        }
+
+
+def find(task: str) -> str:
+    """The registered id of a task. For MODULE:ID the module is imported, from the working directory too.
+
+    Raises ValueError in one line where the module cannot be imported or the id is not registered.
+    """
+    import gymnasium
+
+    module, colon, environment_id = task.rpartition(":")
+    if colon:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(f'cannot import the module "{module}" of the task "{task}": {problem}') from error
+    if environment_id not in gymnasium.registry:
+        hint = "" if colon else "; MODULE:ID imports a module that registers its own"
+        raise ValueError(unknown("environment of gymnasium", environment_id, gymnasium.registry) + hint)
+    return environment_id
+
+
+def _image_in(space):
+    """The function from an observation of a space to the image in it; None where there is none."""
+    import gymnasium
+
+    if _is_image(space):
+        return lambda observation: observation
+    if isinstance(space, gymnasium.spaces.Dict) and _is_image(space.spaces.get("image")):
+        return lambda observation: observation["image"]
+    return None
+
+
+def _is_image(space):
+    import gymnasium
+
+    if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
+        return False
+    return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3))
+
+
+def _resize(image, size):
+    """(H, W), (H, W, 1) or (H, W, 3) uint8 -> (size, size, 3) uint8."""
+    if image.shape[2:] == (1,):
+        image = image[:, :, 0]
+    image = Image.fromarray(image).convert("RGB")
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _actions(space, task):
+    """The ActionSpace of a gymnasium space, and the function from our action [A] to one of the space."""
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return ActionSpace(int(space.n), discrete=True), lambda action: int(space.start) + int(np.argmax(action))
+    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        low = np.where(bounded, space.low, -1.0).astype(np.float64)
+        high = np.where(bounded, space.high, 1.0).astype(np.float64)
+
+        def scale(action):
+            unit = (action.astype(np.float64).reshape(space.shape) + 1) / 2
+            return (low + unit * (high - low)).astype(space.dtype)
+
+        return ActionSpace(int(np.prod(space.shape)), discrete=False), scale
+    raise EnvError(f"{task} has actions of the kind {space}: expected a Discrete space, or a Box of floats")
