@@ -59,10 +59,14 @@ def examine() -> list[Check]:
         lambda: check_tensorflow(tensorflow),
         lambda: check_precision(tensorflow.get("gpu_capabilities", [])),
         check_rendering,
-        check_suites,
+        check_dmc,
+        check_atari,
+        check_dmlab,
+        check_gym,
         check_packages,
     ]
-    names = ("python", "cores", "memory", "disk", "tensorflow", "precision", "rendering", "suites", "packages")
+    names = ("python", "cores", "memory", "disk", "tensorflow", "precision", "rendering")
+    names += ("suite dmc", "suite atari", "suite dmlab", "suite gym", "packages")
     return [found for name, check in zip(names, checks, strict=True) for found in guarded(name, check)]
 
 
@@ -170,7 +174,7 @@ def check_rendering() -> list[Check]:
     return [Check("rendering", "ok", f"{found.backend}, {kind}: {found.gl_renderer}")]
 
 
-def check_suites(seconds: float = 1.5) -> list[Check]:
+def check_dmc(seconds: float = 1.5) -> list[Check]:
     """Load DM Control in a worker, as training does, and count the frames that it renders in some seconds."""
     import numpy as np
 
@@ -197,6 +201,38 @@ def check_suites(seconds: float = 1.5) -> list[Check]:
         ),
         Check("frame rate", "ok", f"{rate:.0f} images a second (cartpole_balance, in a worker)"),
     ]
+
+
+def check_atari() -> list[Check]:
+    """Load a game, which needs its ROM."""
+    from dreamer import envs
+
+    if problem := envs.missing("atari"):
+        return [Check("suite atari", "fail", problem, INSTALL)]
+    env = envs.make("atari", "pong")
+    try:
+        env.reset(seed=0)
+    finally:
+        env.close()
+    return [Check("suite atari", "ok", f"{len(envs.tasks()['atari'])} games, ale-py {metadata.version('ale-py')}")]
+
+
+def check_dmlab() -> list[Check]:
+    """DeepMind Lab, which nothing else needs."""
+    from dreamer import envs
+
+    if envs.missing("dmlab"):
+        return [Check("suite dmlab", "warn", "the module deepmind_lab is missing", envs.SUITES["dmlab"].install)]
+    return [Check("suite dmlab", "ok", f"{len(envs.tasks()['dmlab'])} levels of the release, and all others")]
+
+
+def check_gym() -> list[Check]:
+    """gymnasium itself; which environments there are depends on the modules that register them."""
+    from dreamer import envs
+
+    if problem := envs.missing("gym"):
+        return [Check("suite gym", "fail", problem, INSTALL)]
+    return [Check("suite gym", "ok", f"gymnasium {metadata.version('gymnasium')} and modules of your own")]
 
 
 def check_packages(requirements: Path | None = None) -> list[Check]:

@@ -44,7 +44,8 @@ def test_this_machine_can_train():
     found = by_name(checks)
     assert found["tensorflow"].value.startswith(importlib.metadata.version("tensorflow"))
     assert "CPU" in found["devices"].value
-    assert found["suite dmc"].status == "ok"
+    assert {found[f"suite {name}"].status for name in ("dmc", "atari", "gym")} == {"ok"}
+    assert found["suite atari"].value.startswith("57 games")
     assert "images a second" in found["frame rate"].value
     assert found["package mujoco"].value == importlib.metadata.version("mujoco")
 
@@ -60,10 +61,11 @@ def test_a_check_that_breaks_hides_no_other(quick, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", fail)
     monkeypatch.setattr(envs, "make", fail)
     broken = by_name(doctor.examine())
-    assert {name for name, check in broken.items() if check.status == "fail"} == {"disk", "precision", "suites"}
+    failed = {name for name, check in broken.items() if check.status == "fail"}
+    assert failed == {"disk", "precision", "suite dmc", "suite atari"}
     assert broken["disk"].value == "RuntimeError: two lines"
     assert broken["disk"].fix
-    assert set(everything) - set(broken) == {"suite dmc", "frame rate"}
+    assert set(everything) - set(broken) == {"frame rate"}
 
 
 def test_json_and_exit_code_agree(quick, monkeypatch, capsys):
@@ -138,3 +140,15 @@ def test_tensorflow_that_does_not_load(monkeypatch):
     assert doctor._tensorflow_facts() == {"error": "does not load, exit code 1: ImportError: no such library"}
     monkeypatch.setattr(doctor, "_TENSORFLOW", "import os; os.abort()")
     assert doctor._tensorflow_facts()["error"].startswith("does not load, exit code -6")
+
+
+def test_suites_that_cannot_be_loaded(monkeypatch):
+    monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: None)
+    (lab,) = doctor.check_dmlab()
+    assert (lab.status, lab.value) == ("warn", "the module deepmind_lab is missing")
+    assert "docker build --target dmlab" in lab.fix
+    (atari,) = doctor.check_atari()
+    assert atari.status == "fail"
+    assert "the module gymnasium" in atari.value
+    monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: object())
+    assert doctor.check_dmlab()[0].status == "ok"
