@@ -1,6 +1,9 @@
-"""Videos: saving frames as GIF or MP4, and the open-loop picture of truth, model and error."""
+"""Videos: saving frames as GIF or MP4, episodes side by side, and open-loop pictures of truth, model and error."""
 
 import io
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -13,6 +16,10 @@ GAP = 2  # pixels between the tiles of a grid, and around it
 CONTEXT_COLOR = (0, 158, 115)  # green and vermilion of the Okabe-Ito palette, told apart by colour-blind eyes too
 IMAGINED_COLOR = (213, 94, 0)
 BACKGROUND = (255, 255, 255)
+INK = (40, 40, 40)
+_OUR_COLORS = (CONTEXT_COLOR, IMAGINED_COLOR, BACKGROUND, INK, (128, 128, 128))  # that a GIF shows as they are
+SUFFIXES = (".gif", ".mp4")  # that `save` knows
+PAUSE = 12  # frames for which the last one of a prediction stays, before it begins again
 
 
 def open_loop_grid(truth: np.ndarray, model: np.ndarray, context: int = 5) -> np.ndarray:
@@ -57,9 +64,171 @@ def label_rows(frames: np.ndarray, labels: list[str]) -> np.ndarray:
     draw = ImageDraw.Draw(image)
     for row, label in enumerate(labels):
         middle = (row + 0.5) * height / len(labels)
-        draw.text((margin - height // 60, middle), label, fill=(40, 40, 40), font=font, anchor="rm")
+        draw.text((margin - height // 60, middle), label, fill=INK, font=font, anchor="rm")
     column = np.broadcast_to(np.asarray(image), (len(frames), height, margin, 3))
     return np.concatenate([column, frames], axis=2)
+
+
+def dream(
+    truth: np.ndarray,
+    model: np.ndarray,
+    reward: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    starts: Iterable[int],
+    title: str,
+    context: int = 5,
+) -> Iterator[np.ndarray]:
+    """Frames of the open-loop prediction: `open_loop_grid`, enlarged and labelled, and the rewards of each sequence.
+
+    truth, model: see `open_loop_grid`; reward, predicted: [B, T], drawn up to the step that is shown; starts: the step
+    of its episode at which each sequence begins. The last frame stays for PAUSE frames.
+    Returns an iterator over [H, W, 3] uint8 of all T + PAUSE. Raises ValueError for other shapes and for NaN.
+    """
+    grid = open_loop_grid(truth, model, context)
+    reward, predicted = np.asarray(reward, np.float32), np.asarray(predicted, np.float32)
+    if not truth.shape[:2] == reward.shape == predicted.shape:
+        raise ValueError(f"rewards must be {truth.shape[:2]}, got {reward.shape} and {predicted.shape}")
+    if not (np.isfinite(reward).all() and np.isfinite(predicted).all()):
+        raise ValueError("rewards hold values that are not finite")
+    scale = min(3, max(1, round(720 / grid.shape[2])))
+    height, width = scale * grid.shape[1], scale * grid.shape[2]
+    empty, drawn, panel, xs = _page(
+        height, width, scale * truth.shape[3], scale * GAP, reward, predicted, list(starts), title, context
+    )
+
+    def frame(step):
+        image = empty.copy()
+        image[_TOP : _TOP + height, _LEFT : _LEFT + width] = upscale(grid[step : step + 1], scale)[0]
+        for first, now in zip(xs[:, 0], xs[:, step], strict=True):
+            image[panel, first:now] = drawn[panel, first:now]
+            image[panel, now] = _CURSOR
+        return image
+
+    return (frame(min(step, len(grid) - 1)) for step in range(len(grid) + PAUSE))
+
+
+# Pixels around the enlarged grid of `dream`: the panels of rewards and what surrounds them.
+_LEFT, _RIGHT, _TOP, _PANEL_GAP, _PANEL, _BOTTOM, _LEAST_WIDTH = 66, 14, 66, 10, 96, 40, 500
+_CURSOR = (150, 150, 150)
+
+
+def _page(height, width, tile, gap, reward, predicted, starts, title, context):
+    """Everything around the grid of `dream`, [H, W, 3], without and with the lines of the rewards.
+
+    Also returns the rows of the panels as a slice, and the column at which each step lies in its panel, [B, T] int.
+    """
+    # Here, because a training run imports this module and never draws a page.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    page_width = max(_LEFT + width + _RIGHT, _LEAST_WIDTH)
+    page_height = _TOP + height + _PANEL_GAP + _PANEL + _BOTTOM
+    figure = Figure(figsize=(page_width / 100, page_height / 100), dpi=100, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    ink, seen, imagined = (np.array(color) / 255 for color in (INK, CONTEXT_COLOR, IMAGINED_COLOR))
+    text = {"fontsize": 8.5, "color": ink}
+
+    def write(x, y, label, **kwargs):
+        figure.text(x / page_width, 1 - y / page_height, label, va="center", **{**text, **kwargs})
+
+    write(_LEFT + gap, 14, title, fontsize=9.5, weight="bold")
+    figure.legend(
+        handles=[
+            Line2D([], [], color=seen, marker="s", linestyle="", markersize=7, label="sees the image"),
+            Line2D([], [], color=imagined, marker="s", linestyle="", markersize=7, label="imagines"),
+            Line2D([], [], color=ink, linewidth=1.6, label="true reward"),
+            Line2D([], [], color=imagined, linewidth=1.6, label="predicted"),
+        ],
+        loc="center left",
+        bbox_to_anchor=((_LEFT + gap) / page_width, 1 - 35 / page_height),
+        ncols=4,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=[ink],
+        handlelength=1.2,
+        handletextpad=0.4,
+        columnspacing=1.4,
+        borderpad=0,
+        borderaxespad=0,
+    )
+    middles = [_TOP + gap + row * (tile + gap) + tile / 2 for row in range(3)]
+    top = _TOP + height + _PANEL_GAP
+    for name, middle in zip(("truth", "model", "error"), middles, strict=True):
+        write(_LEFT - 6, middle, name, ha="right")
+    write(_LEFT - 6, middles[-1] + 14, "grey: none", ha="right", fontsize=7)
+    low, high = min(0.0, reward.min(), predicted.min()), max(reward.max(), predicted.max())
+    room = 0.08 * max(high - low, 0.1)
+    lines, steps = [], np.arange(reward.shape[1])
+    xs = np.empty(reward.shape, int)
+    for column, start in enumerate(starts):
+        left = _LEFT + gap + column * (tile + gap)
+        write(left + tile / 2, _TOP - 8, f"episode {column + 1}", ha="center")
+        axes = figure.add_axes(
+            [left / page_width, 1 - (top + _PANEL) / page_height, tile / page_width, _PANEL / page_height]
+        )
+        axes.axvspan(start, start + context - 1, color=seen, alpha=0.15, linewidth=0)
+        axes.set(xlim=(start, start + steps[-1]), ylim=(low - room, max(high, low + 0.1) + room))
+        axes.grid(color="#e8e8e8", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="upper"))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(labelsize=7.5, color="#999999", labelcolor=ink, length=3, labelleft=column == 0)
+        for name, spine in axes.spines.items():
+            spine.set(visible=name in ("left", "bottom"), edgecolor="#999999")
+        # The prediction is green where the model still sees, as the frame of its picture is.
+        lines += axes.plot(start + steps, reward[column], color=ink, linewidth=1.6)
+        lines += axes.plot(start + steps[:context], predicted[column, :context], color=seen, linewidth=1.6)
+        lines += axes.plot(
+            start + steps[context - 1 :], predicted[column, context - 1 :], color=imagined, linewidth=1.6
+        )
+        points = axes.transData.transform(np.stack([start + steps, np.zeros(len(steps))], 1))
+        xs[column] = np.rint(points[:, 0]).clip(left, left + tile - 1)
+    write(_LEFT + gap - 40, top + _PANEL / 2, "reward", ha="right", rotation=90)
+    write(_LEFT + gap + (width - 2 * gap) / 2, page_height - 10, "step of the episode", ha="center")
+
+    def render(visible):
+        for line in lines:
+            line.set_visible(visible)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+    return render(False), render(True), slice(top, top + _PANEL), xs
+
+
+def side_by_side(episodes: list[np.ndarray], rewards: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames of episodes that play at the same time, each with its return so far below it; one that is over goes pale.
+
+    episodes: [L, H, W, 3] uint8 each, of any lengths; rewards: [L] each. Returns an iterator over [H, W, 3] uint8.
+    """
+    columns = math.ceil(math.sqrt(len(episodes) * 16 / 9)) if len(episodes) > 1 else 1
+    scale = 4 if len(episodes) == 1 else 3
+    caption, gap = 22, 8
+    height, width = (scale * side for side in episodes[0].shape[1:3])
+    rows = -(-len(episodes) // columns)
+    returns = [np.cumsum(reward, dtype=np.float64) for reward in rewards]
+    font = ImageFont.load_default(size=13)
+
+    def frame(step):
+        shape = (rows * (height + caption) + (rows + 1) * gap, columns * (width + gap) + gap, 3)
+        image = np.full(shape, BACKGROUND, np.uint8)
+        captions = []
+        for index, (images, total) in enumerate(zip(episodes, returns, strict=True)):
+            over, now = step >= len(images), min(step, len(images) - 1)
+            top, left = gap + index // columns * (height + caption + gap), gap + index % columns * (width + gap)
+            picture = upscale(images[now : now + 1], scale)[0]
+            image[top : top + height, left : left + width] = picture // 2 + 127 if over else picture
+            captions.append((left, top + height + caption // 2, f"{index + 1}", "lm"))
+            captions.append((left + width, top + height + caption // 2, f"return {total[now]:.1f}", "rm"))
+        image = Image.fromarray(image)
+        draw = ImageDraw.Draw(image)
+        for x, y, label, anchor in captions:
+            draw.text((x, y), label, fill=INK, font=font, anchor=anchor)
+        return np.asarray(image)
+
+    return (frame(step) for step in range(max(map(len, episodes))))
 
 
 def upscale(frames: np.ndarray, factor: int) -> np.ndarray:
@@ -71,11 +240,19 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
     """Animated GIF that repeats for ever. frames: [T, H, W, 3] uint8.
 
     GIF counts hundredths of a second, so that the time of a frame is cut to them; equal frames in a row are
-    stored as one that is shown for longer.
+    stored as one that is shown for longer. All frames share one palette of 256 colours: with one for each frame, as
+    imageio writes them, the file is twice as large and a colour of few pixels is another one in every frame.
     """
     _check(frames)
+    sample = frames[np.linspace(0, len(frames) - 1, min(16, len(frames))).astype(int)]
+    colors = Image.fromarray(sample.reshape(-1, *frames.shape[2:])).quantize(
+        256 - len(_OUR_COLORS), Image.Quantize.FASTOCTREE
+    )
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*colors.getpalette(), *itertools.chain(*_OUR_COLORS)])
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
-    imageio.mimwrite(file, frames, format="GIF", duration=1000 / fps, loop=0)
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0, optimize=False)
     return file.getvalue()
 
 
@@ -86,17 +263,20 @@ def save_gif(path: Path, frames: np.ndarray, fps: float, scale: int = 1) -> None
         temporary.write_bytes(content)
 
 
-def save_mp4(path: Path, frames: np.ndarray, fps: float, scale: int = 1) -> None:
-    """Write an H.264 video in one step that browsers play. frames: [T, H, W, 3] uint8, enlarged `scale` times.
+def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 1) -> None:
+    """Write an H.264 video in one step that browsers play. frames: [H, W, 3] uint8 each, enlarged `scale` times.
 
-    The pixel format that browsers ask for needs even sides: an odd last row or column is repeated once.
+    One frame at a time is enlarged and encoded, so that long videos need no memory. The pixel format that browsers ask
+    for needs even sides: an odd last row or column is repeated once. Raises ValueError for other frames, and for none.
     """
-    frames = upscale(_check(frames), scale)
-    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
-    with replacing(path) as temporary:
-        imageio.mimwrite(
+    frames = (_check(frame[None]) for frame in frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("frames must be [T, H, W, 3] uint8 and not empty, got none")
+    with (
+        replacing(path) as temporary,
+        imageio.get_writer(
             temporary,
-            frames,
             format="FFMPEG",
             fps=fps,
             codec="libx264",
@@ -104,7 +284,21 @@ def save_mp4(path: Path, frames: np.ndarray, fps: float, scale: int = 1) -> None
             macro_block_size=1,
             quality=None,
             output_params=["-crf", "17", "-movflags", "+faststart"],
-        )
+        ) as writer,
+    ):
+        for frame in itertools.chain([first], frames):
+            frame = upscale(frame, scale)[0]
+            writer.append_data(np.pad(frame, [(0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge"))
+
+
+def save(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write a GIF or an MP4, by the suffix of `path`. frames: [H, W, 3] uint8 each."""
+    if path.suffix == ".mp4":
+        save_mp4(path, frames, fps)
+    elif path.suffix == ".gif":
+        save_gif(path, np.stack(list(frames)), fps)
+    else:
+        raise ValueError(f"{path}: a video can be {' or '.join(SUFFIXES)}")
 
 
 def _check(frames: np.ndarray) -> np.ndarray:

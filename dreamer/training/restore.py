@@ -7,8 +7,8 @@ from dreamer.agents.random import Random
 from dreamer.training.checkpoint import Checkpoint, CheckpointError
 
 
-class NoCheckpointError(ValueError):
-    """A run that has saved nothing yet; the message is one line."""
+class RunError(ValueError):
+    """A run that cannot do what it is asked for; the message is one line."""
 
 
 def build_agent(config, action_space, *, seed):
@@ -28,7 +28,7 @@ def restore_agent(config, logdir, action_space, *, seed):
     """The agent of the run in `logdir` as its newest checkpoint has it, but for its draws, which `seed` decides.
 
     Nothing is written and no lock is taken: a run that trains there at the same time does not notice.
-    Raises NoCheckpointError, or CheckpointError where the newest one is damaged or does not fit the config.
+    Raises RunError where there is no checkpoint yet, CheckpointError where the newest is damaged or does not fit.
     """
     agent = build_agent(config, action_space, seed=seed)
     if hasattr(agent, "checkpoint"):
@@ -54,7 +54,7 @@ def _restore(agent, logdir):
             # A run that goes on meanwhile deletes this one as soon as it has noted the next.
             if newest.read_bytes() == before:
                 raise
-    raise NoCheckpointError(f"{logdir} has no checkpoint yet: a run saves the first one after its random episodes")
+    raise RunError(f"{logdir} has no checkpoint yet: a run saves the first one after its random episodes")
 
 
 class _Unused:

@@ -1,0 +1,170 @@
+"""`dreamer eval` and `dreamer imagine`: what the agent of a run does, and what its world model predicts.
+
+Both restore the newest checkpoint and play new episodes with the mode action, in an evaluation environment. They read
+the run and leave it alone, apart from evaluation.json, so that it may well be training at the same time.
+"""
+
+import contextlib
+import json
+import sys
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from dreamer import envs
+from dreamer.results import video
+from dreamer.results.files import replacing
+from dreamer.training.checkpoint import CheckpointError
+from dreamer.training.driver import Driver, episode_return
+from dreamer.training.evaluation import CONTEXT, errors_against_horizon
+from dreamer.training.restore import RunError, frames_of, restore_agent
+from dreamer.types import Batch
+
+FILENAME = "evaluation.json"
+FAULTS = (envs.EnvError, CheckpointError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
+SHOWN = 12  # episodes in a video of an evaluation
+_EPISODE, _AGENT = range(2)  # what a seed is for: the second entry of a SeedSequence
+_EPISODE_FPS, _DREAM_FPS = 25, 10
+
+
+class Restored(NamedTuple):
+    """A run that was opened: its evaluation environment, its agent, and how far that was trained."""
+
+    env: envs.Env
+    agent: object
+    frames: int
+    updates: int
+
+
+def evaluate(config, logdir, *, episodes, seed, video_path=None):
+    """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
+
+    video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers.
+    Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
+    """
+    returns, lengths, shown = [], [], []
+    with _restored(config, logdir, seed) as run:
+        for episode in _play(run, config, episodes, seed):
+            returns.append(episode_return(episode))
+            lengths.append(len(episode["reward"]) - 1)
+            if video_path and len(shown) < SHOWN:
+                shown.append((episode["image"], episode["reward"]))
+    statistics = {"mean": np.mean(returns), "median": np.median(returns), "std": np.std(returns)}
+    statistics = {name: float(value) for name, value in statistics.items()}
+    _say("mean {mean:.2f}  median {median:.2f}  standard deviation {std:.2f}".format(**statistics))
+    result = {
+        "task": f"{config.suite}_{config.task}",
+        "method": config.method,
+        "seed": config.seed,
+        "frames": run.frames,
+        "updates": run.updates,
+        "precision": keras.config.dtype_policy().compute_dtype,
+        "eval_seed": seed,
+        **statistics,
+        "returns": returns,
+        "lengths": lengths,
+    }
+    with replacing(logdir / FILENAME) as path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    _say(logdir / FILENAME)
+    if video_path:
+        video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), _EPISODE_FPS)
+        _say(video_path)
+
+
+def imagine(config, logdir, *, out, episodes, horizon, seed):
+    """Let the world model see CONTEXT steps of each of `episodes` episodes and predict up to `horizon` more.
+
+    The predictions follow the actions of the episodes; they begin at evenly spaced points, at the start of the first
+    episode and so that they end with the last one. out (.gif or .mp4) shows truth, model, error and rewards; the mean
+    errors are printed. Raises RunError for a run without a world model, or episodes that are too short, and FAULTS.
+    """
+    if config.method == "random":
+        raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could imagine")
+    with _restored(config, logdir, seed) as run:
+        played = list(_play(run, config, episodes, seed))
+    shortest = min(len(episode["reward"]) for episode in played)
+    if shortest <= CONTEXT:
+        raise RunError(
+            f"an episode of {logdir} has {shortest} steps, the first one included: an open-loop prediction takes at "
+            f"least {CONTEXT + 1}, {CONTEXT} that the model sees and 1 that it imagines"
+        )
+    length = min(CONTEXT + horizon, shortest)
+    if length < CONTEXT + horizon:
+        _say(f"{length - CONTEXT} imagined steps instead of {horizon}: the shortest episode has no more")
+    batch, starts = windows(played, length)
+    if config.replay.tanh_rewards:
+        batch = batch._replace(reward=np.tanh(batch.reward))
+    truth = batch.image.astype(np.float32) / 255
+    model, predicted = (prediction.numpy() for prediction in run.agent.open_loop(batch, CONTEXT))
+    for name, errors in (
+        ("image", errors_against_horizon(truth, model)),
+        ("reward", errors_against_horizon(batch.reward, predicted)),
+    ):
+        error, repeat = (value.mean() for value in errors)
+        _say(f"{name:<6} error {error:10.4g}   when what was last seen is repeated {repeat:10.4g}")
+    frames = video.dream(
+        truth,
+        model,
+        batch.reward,
+        predicted,
+        starts=starts,
+        title=f"{config.task} after {run.frames:,} frames",
+        context=CONTEXT,
+    )
+    video.save(out, frames, _DREAM_FPS)
+    _say(out)
+
+
+def windows(episodes, length):
+    """One window of each episode, at evenly spaced places: Batch of arrays [B, length, ...], and the B first steps."""
+    places = np.linspace(0, 1, len(episodes))
+    starts = [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
+
+    def cut(field):
+        return np.stack([e[field][start : start + length] for e, start in zip(episodes, starts, strict=True)])
+
+    fields = [field for field in Batch._fields if field != "is_first"]
+    is_first = np.arange(length)[None].repeat(len(episodes), 0) == 0
+    return Batch(**{field: cut(field) for field in fields}, is_first=is_first), starts
+
+
+@contextlib.contextmanager
+def _restored(config, logdir, seed):
+    with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
+        agent = restore_agent(config, logdir, env.action_space, seed=_seed(seed, _AGENT))
+        updates = int(getattr(agent, "updates", 0))
+        schedule = {name: config.loop[name] for name in ("prefill", "pretrain", "train_every", "train_updates")}
+        frames = frames_of(updates, **schedule)
+        trained = f"after {frames:,} frames, {updates:,} updates" if updates else "without training"
+        _say(f"{config.task}, {config.method} {trained}; seed {seed}")
+        yield Restored(env, agent, frames, updates)
+
+
+def _play(run, config, count, seed):
+    """Yield `count` episodes of mode actions, and say how each one ended; `seed` decides them all."""
+    driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: _seed(seed, _EPISODE, n))
+    longest = -(-config.env.time_limit // config.env.action_repeat)
+    # None: a bar on a terminal only; what is printed about the episodes shows the progress elsewhere.
+    with tqdm(total=count * longest, unit=" steps", leave=False, disable=None) as bar:
+        for number in range(1, count + 1):
+            bar.set_description(f"episode {number}/{count}")
+            while not (episode := driver.step()):
+                bar.update()
+            bar.update()
+            steps = len(episode["reward"]) - 1
+            bar.total += steps - longest
+            _say(f"  episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}  {steps:,} steps")
+            yield episode
+
+
+def _seed(seed, *purpose):
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0] >> 1)
+
+
+def _say(text):
+    tqdm.write(str(text), file=sys.stdout)
+    sys.stdout.flush()
