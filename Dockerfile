@@ -3,7 +3,13 @@
 #
 # Without --gpus it trains and renders on the CPU. The host needs NVIDIA's driver and container runtime, no CUDA: the
 # libraries come as wheels.
-FROM python:3.11-slim-bookworm
+#
+# DeepMind Lab (compiled in a container that dmlab-gym starts; Python 3.13 and Docker on the host):
+#     python3.13 -m pip install dmlab-gym && dmlab-gym build --no-install -o lab
+#     docker build --target dmlab --build-arg PYTHON=3.13 -t dreamer-dmlab .
+# This target has not been built by us yet.
+ARG PYTHON=3.11
+FROM python:${PYTHON}-slim-bookworm AS base
 
 # EGL for rendering: the vendor-neutral part, which finds NVIDIA's driver under --gpus, and Mesa without. PyOpenGL loads
 # libopengl0 beside libegl1, which does not depend on it.
@@ -32,3 +38,15 @@ RUN pip install --no-cache-dir --no-deps --editable /dreamer
 WORKDIR /work
 VOLUME /work/runs
 ENTRYPOINT ["dreamer"]
+
+# The wheel holds a native module for Python 3.13. The module renders with OSMesa, and levels that build their map call
+# `zip`.
+FROM base AS dmlab
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends zip \
+    && rm -rf /var/lib/apt/lists/*
+COPY lab/*.whl /tmp/lab/
+RUN pip install --no-cache-dir /tmp/lab/*.whl && python -c "import deepmind_lab"
+
+# The last target is the one that `docker build` takes by itself.
+FROM base AS dreamer
