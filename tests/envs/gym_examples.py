@@ -1,0 +1,73 @@
+"""Small environments that register themselves with gymnasium when this module is imported."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+GRAY, RED = 90, (200, 10, 30)
+
+
+class Counting(gymnasium.Env):
+    """The reward is the number of the step, the third one terminates; `received` keeps the actions."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
+
+    def __init__(self, observation="image", actions="box", ends=3, render_mode=None):
+        self.render_mode, self._kind, self._ends = render_mode, observation, ends
+        pixels = {"image": (48, 96, 3), "dict": (48, 96, 3), "gray": (48, 96), "gray1": (48, 96, 1)}
+        self._shape = pixels.get(observation)
+        image = spaces.Box(0, 255, self._shape, np.uint8) if self._shape else None
+        self.observation_space = {
+            "dict": spaces.Dict({"image": image, "speed": spaces.Box(-1, 1, (2,))}) if image else None,
+            "vector": spaces.Box(-1, 1, (2,)),
+        }.get(observation, image)
+        self.action_space = {
+            "box": spaces.Box(np.array([[-2, 0], [-np.inf, 5]], np.float32), np.array([[2, 10], [1, 7]], np.float32)),
+            "discrete": spaces.Discrete(3, start=5),
+            "many": spaces.MultiDiscrete([2, 2]),
+        }[actions]
+        self.received, self.rendered = [], 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._count, self._level = 0, int(self.np_random.integers(256))
+        return self._observe(), {}
+
+    def step(self, action):
+        self.received.append(action)
+        self._count += 1
+        return self._observe(), float(self._count), self._count == self._ends, False, {}
+
+    def render(self):
+        self.rendered += 1
+        frame = np.full((30, 60, 3), RED, np.uint8)
+        frame[..., 1] = self._count
+        return frame
+
+    def _observe(self):
+        if self._kind == "vector":
+            return np.zeros(2, np.float32)
+        image = np.full(self._shape, GRAY, np.uint8)
+        image.reshape(48, 96, -1)[:, :48, 0] = self._level
+        return {"image": image, "speed": np.zeros(2, np.float32)} if self._kind == "dict" else image
+
+
+class Blind(Counting):
+    """Neither images nor frames."""
+
+    metadata = {"render_modes": ["human"]}
+
+    def __init__(self):
+        super().__init__(observation="vector")
+
+
+for name, kwargs in {
+    "Image": {},
+    "Gray": {"observation": "gray"},
+    "Gray1": {"observation": "gray1"},
+    "Dict": {"observation": "dict"},
+    "Discrete": {"observation": "vector", "actions": "discrete", "ends": 100},
+    "Many": {"actions": "many"},
+}.items():
+    gymnasium.register(f"{name}-v0", Counting, kwargs=kwargs, max_episode_steps=5)
+gymnasium.register("folder/Blind-v1", Blind)

@@ -1,0 +1,168 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamer import envs
+from dreamer.config import load
+from dreamer.envs.gymnasium import Gymnasium
+from dreamer.envs.wrappers import Checked
+
+NOTHING = np.array([0.0, 0.0, 0.0, 0.0], np.float32)
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """Builds an environment of gym_examples.py in this process."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return lambda name, **options: Checked(Gymnasium(f"gym_examples:{name}", **options))
+
+
+def inside(env):
+    return env._env._env.unwrapped
+
+
+def play(env, action, seed=0):
+    steps = [env.reset(seed)]
+    while not steps[-1]["is_last"]:
+        steps.append(env.step(action))
+    return steps
+
+
+def test_terminated_is_a_terminal_and_the_last_step(make):
+    steps = play(make("Image-v0"), NOTHING)
+    assert [float(step["reward"]) for step in steps] == [0, 1, 2, 3]
+    assert [bool(step["is_last"]) for step in steps] == [False, False, False, True]
+    assert [bool(step["is_terminal"]) for step in steps] == [False, False, False, True]
+
+
+def test_truncated_is_a_last_step_and_no_terminal(make):
+    choice = np.array([0, 1, 0], np.float32)
+    steps = play(make("Discrete-v0"), choice)
+    assert [bool(step["is_last"]) for step in steps] == [False] * 5 + [True]
+    assert not any(step["is_terminal"] for step in steps)
+    steps = play(make("Discrete-v0", time_limit=3), choice)
+    assert [bool(step["is_last"]) for step in steps] == [False] * 3 + [True]
+    assert not any(step["is_terminal"] for step in steps)
+
+
+def test_action_repeat_adds_rewards_and_stops_with_the_episode(make):
+    steps = play(make("Image-v0", action_repeat=2), NOTHING)
+    assert [float(step["reward"]) for step in steps] == [0, 1 + 2, 3]
+    steps = play(make("Discrete-v0", action_repeat=2), np.array([1, 0, 0], np.float32))
+    assert [float(step["reward"]) for step in steps] == [0, 1 + 2, 3 + 4, 5]
+
+
+def test_box_actions_are_scaled_to_their_bounds(make):
+    env = make("Image-v0")
+    assert env.action_space == (4, False)
+    env.reset(0)
+    for action in ([-1, -1, -1, -1], [1, 1, 1, 1]):
+        env.step(np.array(action, np.float32))
+    low, high = inside(env).received
+    np.testing.assert_allclose(low, [[-2, 0], [-1, 5]])  # the third dimension has no lower bound
+    np.testing.assert_allclose(high, [[2, 10], [1, 7]])
+    assert low.dtype == np.float32
+    env.reset(0)
+    env.step(np.array([0.5, 0, -0.25, 1], np.float32))
+    np.testing.assert_allclose(inside(env).received[-1], [[1, 5], [-0.25, 7]])
+
+
+def test_discrete_actions_are_one_hot_and_may_start_anywhere(make):
+    env = make("Discrete-v0")
+    assert env.action_space == (3, True)
+    env.reset(0)
+    for choice in (0, 2):
+        env.step(np.eye(3, dtype=np.float32)[choice])
+    assert inside(env).received == [5, 7]
+
+
+@pytest.mark.parametrize("name", ["Image-v0", "Gray-v0", "Gray1-v0", "Dict-v0"])
+def test_image_observations_are_shown(make, name):
+    env = make(name)
+    image, level = env.reset(4)["image"], inside(env)._level
+    assert image.shape == (64, 64, 3)
+    frame = np.full((48, 96, 3), 90, np.uint8)
+    frame[:, :48, slice(None) if "Gray" in name else 0] = level
+    np.testing.assert_array_equal(image, Image.fromarray(frame).resize((64, 64), Image.Resampling.BILINEAR))
+    assert inside(env).rendered == 0
+
+
+def test_other_observations_need_rendered_frames(make):
+    env = make("Discrete-v0", action_repeat=2)
+    np.testing.assert_array_equal(env.reset(0)["image"][3, 4], [200, 0, 30])
+    assert inside(env).rendered == 1
+    np.testing.assert_array_equal(env.step(np.array([1, 0, 0], np.float32))["image"][3, 4], [200, 2, 30])
+    assert inside(env).rendered == 2, "frames that are skipped must not be rendered"
+
+
+def test_seeds_decide_and_none_goes_on(make):
+    def levels(env, seeds):
+        return [int(env.reset(seed)["image"][0, 0, 0]) for seed in seeds]
+
+    unseeded, zero, one, after = levels(make("Image-v0"), [None, 0, 1, None])
+    assert unseeded == zero
+    assert [one, after] == levels(make("Image-v0"), [1, None])
+    assert len({zero, one, after}) == 3
+
+
+def test_what_cannot_be_trained_on_is_refused(make):
+    with pytest.raises(envs.EnvError, match=r'gym_examples:folder/Blind-v1 has no images: .* render_mode "rgb_array"'):
+        make("folder/Blind-v1")
+    with pytest.raises(envs.EnvError, match=r"gym_examples:Many-v0 has actions of the kind MultiDiscrete\(\[2 2\]\)"):
+        make("Many-v0")
+
+
+def test_unknown_tasks_get_one_line(make, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match='"CarRacin-v3": the nearest valid names are CarRacing-v3, .*MODULE:ID'):
+        envs.validate("gym", "CarRacin-v3")
+    with pytest.raises(ValueError, match='"Imag-v0": the nearest valid names are Image-v0, '):
+        envs.validate("gym", "gym_examples:Imag-v0")
+    with pytest.raises(ValueError, match='cannot import the module "gym_exampels" .*ModuleNotFoundError: No module'):
+        envs.validate("gym", "gym_exampels:Image-v0")
+    (tmp_path / "broken_environment.py").write_text("import gymnasium\nx = (\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"SyntaxError: .*broken_environment\.py, line 2") as caught:
+        envs.validate("gym", "broken_environment:X-v0")
+    assert "\n" not in str(caught.value)
+
+
+def test_car_racing_in_a_process_of_its_own():
+    config = load(["gym"], {"env.time_limit": "3"})
+    assert config.task == "CarRacing-v3"
+    env = envs.make(config.suite, config.task, **config.env)
+    plain = gymnasium.make("CarRacing-v3")
+    expected = [plain.reset(seed=2)[0]]
+    action = np.array([0.5, 1.0, -1.0], np.float32)
+    # Steering lies in -1..1, gas and brake in 0..1.
+    expected += [plain.step(np.array([0.5, 1.0, 0.0], np.float32))[0] for _ in range(3)]
+    for step, frame in zip(play(env, action, seed=2), expected, strict=True):
+        np.testing.assert_array_equal(step["image"], Image.fromarray(frame).resize((64, 64), Image.Resampling.BILINEAR))
+    assert env._env.pid
+    env.close()
+
+
+def test_a_module_in_the_working_directory_is_found_by_the_command_and_its_workers(tmp_path):
+    """As the console script starts: without the working directory on the path."""
+    (tmp_path / "my_module.py").write_text((Path(__file__).parent / "gym_examples.py").read_text())
+    code = """
+import sys
+sys.path[:] = [path for path in sys.path if path]
+from dreamer import envs
+env = envs.make("gym", "my_module:Image-v0")
+print(env.reset(0)["image"].shape, env.action_space)
+env.close()
+"""
+    variables = {**os.environ, "PYTHONPATH": str(Path(envs.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.stdout == "(64, 64, 3) ActionSpace(size=4, discrete=False)\n", done.stderr
+
+
+def test_the_package_and_our_module_do_not_meet():
+    assert gymnasium.__file__ != envs.gymnasium.__file__
+    assert envs.gymnasium.__name__ == "dreamer.envs.gymnasium"
