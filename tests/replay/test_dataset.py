@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.replay.dataset import Windows, draw_window
+from dreamer.replay.dataset import Windows, draw_joined_window, draw_window
 from dreamer.replay.episodes import EpisodeStore, ReplayError, StoredEpisode
 from dreamer.types import Batch
 
@@ -91,6 +91,62 @@ def test_short_episodes_are_joined_with_the_probabilities_worked_by_hand():
     }
     assert set(counts) == set(expected)
     assert chi_square(counts, expected) < 24.32  # 99.9 % of chi-square with 7 degrees of freedom
+
+
+def draw_joined(length, lengths, n):
+    """Count how often each step of each episode is in a window that runs over the ends of episodes."""
+    rng = np.random.Generator(np.random.PCG64(4))
+    episodes = tuple(StoredEpisode(1000 * i, size) for i, size in enumerate(lengths))
+    ends = np.cumsum(lengths)
+    counts = collections.Counter()
+    for _ in range(n):
+        pieces = draw_joined_window(rng, episodes, ends, length)
+        assert sum(piece.count for piece in pieces) == length
+        for before, piece in zip(pieces[:-1], pieces[1:], strict=True):
+            assert before.start + before.count == before.episode.length
+            assert piece.start == 0
+        for episode, start, count in pieces:
+            counts.update((episodes.index(episode), step) for step in range(start, start + count))
+    return counts
+
+
+def test_windows_over_the_ends_of_episodes_reach_every_step_equally_often():
+    lengths, length, n = [30, 6, 3, 17], 10, 14_000
+    counts = draw_joined(length, lengths, n)
+    expected = n * length / sum(lengths)
+    assert set(counts) == {(episode, step) for episode, size in enumerate(lengths) for step in range(size)}
+    # Each window holds a step at most a few times, so the deviation of a count is about the root of what is expected.
+    worst = max(abs(count - expected) for count in counts.values())
+    assert worst < 5 * expected**0.5, (worst, expected)
+
+
+def test_terminals_are_trained_on_at_the_rate_at_which_they_occur(tmp_path, make_episode, open_windows):
+    """One step in 20 of these episodes is a terminal; in windows within an episode one in 110 is."""
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    for number in range(1, 6):
+        store.add(make_episode(number, 20, terminal=True))
+    shares = []
+    for cross_ends in (True, False):
+        windows = open_windows(store, batch=50, length=10, cross_ends=cross_ends)
+        batches = take(windows, iter(windows.dataset()), 40)
+        shares.append(np.mean([batch.discount == 0 for batch in batches]))
+        for batch in batches:
+            _, step = episodes_and_steps(batch)
+            np.testing.assert_array_equal(batch.discount == 0, step == 19)
+            np.testing.assert_array_equal(batch.is_first[:, 1:], step[:, 1:] == 0)
+            assert batch.is_first[:, 0].all()
+    # 20,000 steps each: 1,000 and 182 are expected, with deviations of 30 and 13.
+    np.testing.assert_allclose(shares, [1 / 20, 1 / 110], atol=0.004)
+
+
+def test_rewards_are_bounded_in_batches_and_not_on_disk(store, open_windows):
+    plain, bounded = (open_windows(store, seed=2, tanh_rewards=tanh) for tanh in (False, True))
+    raw = take(plain, iter(plain.dataset()), 3)
+    for one, two in zip(raw, take(bounded, iter(bounded.dataset()), 3), strict=True):
+        np.testing.assert_allclose(two.reward, np.tanh(one.reward.astype(np.float64)), rtol=1e-6)
+        np.testing.assert_array_equal(two.image, one.image)
+        assert one.reward.max() > 1000
+    assert max(store.load(path)["reward"].max() for path in store.paths()) == 3019
 
 
 @pytest.mark.parametrize("compress", [False, True])
