@@ -233,6 +233,34 @@ def test_discrete_agent_trains_and_evaluates(make_agent, make_batch):
     observation = {"image": images(1)[0].numpy(), "is_first": True}
     action, _ = agent.act(observation, agent.initial(), explore=False)
     assert sorted(action) == [0.0, 0.0, 1.0]
+    # Nothing follows a terminal, so that nothing is learned from imagining on from there, wherever in a window it is.
+    assert float(metrics["actor_loss"]) != 0
+    batch = make_batch()
+    metrics = agent.train(batch._replace(discount=tf.zeros_like(batch.discount)))
+    assert float(metrics["actor_loss"]) == float(metrics["value_loss"]) == 0
+
+
+def test_start_states_that_count_by_hand(make_agent):
+    discount = tf.constant([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    with_head = make_agent(ActionSpace(3, True), model={"discount_head": True})
+    np.testing.assert_array_equal(with_head._start_weights(discount), [1, 0, 1, 1])
+    assert make_agent()._start_weights(discount) == 1
+
+
+def test_evaluation_is_epsilon_greedy_with_its_own_epsilon(make_agent):
+    image, is_first = tf.repeat(images(1), 300, 0), tf.ones([300], bool)
+    shares = []
+    for epsilon in (0.0, 0.3):
+        agent = make_agent(ActionSpace(3, True), explore={"epsilon": 1.0, "epsilon_eval": epsilon})
+        agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+        agent.actor.mlp.out.bias.assign([0.0, 0.1, 0.0])
+        carry = agent.world_model.rssm.initial(300), tf.zeros([300, 3])
+        action, (_, carried) = agent.evaluate(image, is_first, carry)
+        np.testing.assert_array_equal(action, carried)
+        shares.append(np.mean(action, 0))
+    np.testing.assert_array_equal(shares[0], [0, 1, 0])
+    # A random choice may be the mode too. The deviation of each share is at most 0.024.
+    np.testing.assert_allclose(shares[1], [0.1, 0.8, 0.1], atol=0.08)
 
 
 # Checkpoint
