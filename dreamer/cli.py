@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import errno
 import json
+import math
 import os
 import shutil
 import sys
@@ -406,24 +407,75 @@ def _doctor(words: list[str]) -> int:
 
 
 def _plot(words: list[str]) -> int:
-    parser = _parser("plot", "Draw learning curves of runs and the table of their scores.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="log directory, or a folder of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_DIR", help="where the figure goes")
+    parser = _results_parser("plot", "Draw learning curves of runs: a figure per suite, and one of all tasks together.")
+    parser.add_argument("--published", action="store_true", help="draw published curves and scores beside them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory")
     args = _parse(parser, words)
     if args is None:
         return 0
 
-    from dreamer.results import plot
+    from dreamer.results import plot, published
 
+    chosen = {"tasks": args.tasks, "methods": args.methods, "window": args.bin}
+    with _results_errors(args.out):
+        beside = published.load() if args.published else None
+        written = plot.main_figure(args.runs, args.out, published=beside, **chosen)
+    return _show("\n".join(str(path) for path in written))
+
+
+def _scores(words: list[str]) -> int:
+    parser = _results_parser(
+        "scores", "Print the returns of runs beside Dreamer's published ones at the same number of frames."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import compare, curves, published
+
+    with _results_errors():
+        theirs = published.load()
+        rows = compare.rows(curves.collect(args.runs, args.tasks, args.methods), theirs, args.bin)
+    return _show(compare.to_json(rows) if args.json else compare.to_text(rows, theirs.sources["curves"]))
+
+
+def _results_parser(command: str, description: str) -> "_Parser":
+    """For the commands that show many runs."""
+    parser = _parser(command, description)
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="log directory, a folder of them, a score file"
+    )
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these; 'walker_*' is a pattern")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, patterns too")
+    parser.add_argument(
+        "--bin", type=_frames, metavar="FRAMES", help="average over so many frames (default: only very long curves)"
+    )
+    return parser
+
+
+def _frames(text: str) -> float:
+    """A positive number of frames, for argparse."""
     try:
-        written = plot.main_figure(args.runs, args.out)
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number of frames, got {text!r}")
+    return number
+
+
+@contextlib.contextmanager
+def _results_errors(out: Path | None = None):
+    """Turn what results/ raises for input that it cannot use, or an `out` that cannot be written, into UsageError."""
+    try:
+        yield
     except ValueError as error:
         raise UsageError(error) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UsageError(f"{error.filename or args.out}: {error.strerror}") from error
-    return _show("\n".join(str(path) for path in written))
+        raise UsageError(f"{error.filename or out}: {error.strerror}") from error
 
 
 COMMANDS = {
@@ -433,6 +485,7 @@ COMMANDS = {
     "configs": (_configs, "List every key and overlay."),
     "tasks": (_tasks, "List the tasks of every suite."),
     "doctor": (_doctor, "Tell what this machine offers and what is missing."),
+    "scores": (_scores, "Print the returns of runs beside the published ones."),
     "plot": (_plot, "Draw learning curves of runs."),
 }
 

@@ -67,7 +67,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, configs, tasks, doctor, plot"),
+        (["x"], "There are train, eval, imagine, configs, tasks, doctor, scores, plot"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
@@ -168,7 +168,7 @@ def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
             cli.main([])
 
 
-@pytest.mark.parametrize("command", ["train", "configs", "tasks", "doctor", "plot"])
+@pytest.mark.parametrize("command", ["train", "configs", "tasks", "doctor", "scores", "plot"])
 def test_help_of_every_command(command, capsys, started):
     assert cli.main([command, "--help"]) == 0
     out, err = capsys.readouterr()
@@ -223,14 +223,14 @@ def test_tasks_by_suite(capsys):
     assert lines.index("") == 21
 
 
-def test_plot_passes_paths_on_and_tells_bad_input(capsys, monkeypatch):
+def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     calls = []
 
-    def main_figure(runs, out):
+    def main_figure(runs, out, **options):
         if not runs[0].name.startswith("a"):
             raise ValueError(f"{runs[0]} holds no run")
-        calls.append((runs, out))
-        return [out / "curves.png", out / "curves.csv"]
+        calls.append((runs, out, options))
+        return [out / "dmc.png", out / "dmc.pdf"]
 
     from dreamer import results
 
@@ -238,9 +238,36 @@ def test_plot_passes_paths_on_and_tells_bad_input(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "dreamer.results.plot", plot)
     monkeypatch.setattr(results, "plot", plot, raising=False)
     assert cli.main(["plot", "a", "b", "--out", "figures"]) == 0
-    assert calls == [([Path("a"), Path("b")], Path("figures"))]
-    assert capsys.readouterr().out == "figures/curves.png\nfigures/curves.csv\n"
+    assert capsys.readouterr().out == "figures/dmc.png\nfigures/dmc.pdf\n"
     assert complaint(capsys, ["plot", "c", "--out", "figures"]) == "c holds no run"
+    words = ["plot", "a", "--tasks", "x_*", "y", "--methods", "m", "--bin", "3e4", "--published", "--out", "f"]
+    assert cli.main(words) == 0
+    nothing = {"tasks": None, "methods": None, "window": None, "published": None}
+    assert calls[0] == ([Path("a"), Path("b")], Path("figures"), nothing)
+    published = calls[1][2].pop("published")
+    assert published.methods["planet"].name == "PlaNet"
+    assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "3x"])
+def test_a_window_that_is_no_number_of_frames(value, capsys):
+    expected = f"argument --bin: expected a positive number of frames, got {value!r} (see `dreamer plot --help`)"
+    assert complaint(capsys, ["plot", "a", "--out", "f", f"--bin={value}"]) == expected
+
+
+def test_scores_of_a_run(capsys, tmp_path):
+    run = {"task": "dmc_cheetah_run", "method": "dreamer", "seed": 0, "xs": [1000, 105_000], "ys": [1.0, 50.0]}
+    (tmp_path / "scores.json").write_text(json.dumps(run))
+    assert cli.main(["scores", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["task", "method", "runs", "frames", "ours", "std", "published", "ratio"]
+    assert lines[1].split()[:5] == ["dmc_cheetah_run", "dreamer", "1", "105,000", "50.0"]
+    assert cli.main(["scores", str(tmp_path), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["task"], row["frames"], row["returns"], row["std"]) == ("dmc_cheetah_run", 105_000, [50.0], None)
+    assert complaint(capsys, ["scores", str(tmp_path), "--tasks", "walker_walk"]) == (
+        "no run of the task 'walker_walk': there are dmc_cheetah_run"
+    )
 
 
 def run(*words, **variables) -> subprocess.CompletedProcess:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from dreamer.results import plot
+from dreamer.results import plot, published, style
 from dreamer.results.scores import Scores
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
@@ -36,9 +36,9 @@ def test_png_of_two_methods_on_two_tasks(tmp_path):
         write_run(tmp_path / f"d{seed}", seed=seed, ys=(10 * seed, 300, 700 + 50 * seed))
     write_run(tmp_path / "p", method="planet", ys=(0, 100, 200))
     write_run(tmp_path / "c", task="dmc_cheetah_run", ys=(0, 200, 400))
-    before = {key: matplotlib.rcParams[key] for key in plot.STYLE}
+    before = {key: matplotlib.rcParams[key] for key in style.STYLE}
     assert plot.main_figure([tmp_path], tmp_path / "out" / "a.png") == [tmp_path / "out" / "a.png"]
-    assert {key: matplotlib.rcParams[key] for key in plot.STYLE} == before
+    assert {key: matplotlib.rcParams[key] for key in style.STYLE} == before
     image = read(tmp_path / "out" / "a.png")
     assert image.shape[1] == 900
     assert 300 < image.shape[0] < 600
@@ -56,7 +56,7 @@ def test_png_of_two_methods_on_two_tasks(tmp_path):
 def test_directory_gets_png_and_pdf_with_embedded_text(tmp_path):
     run = write_run(tmp_path / "run")
     files = plot.main_figure([run], tmp_path / "figures")
-    assert files == [tmp_path / "figures" / "curves.png", tmp_path / "figures" / "curves.pdf"]
+    assert files == [tmp_path / "figures" / "dmc.png", tmp_path / "figures" / "dmc.pdf"]
     pdf = files[1].read_bytes()
     assert pdf.startswith(b"%PDF")
     assert pdf.rstrip().endswith(b"%%EOF")
@@ -82,23 +82,6 @@ def test_random_actions_become_a_dashed_line(tmp_path):
     assert count(read(tmp_path / "with.png"), grey) > 300
 
 
-def test_references_weigh_episodes_and_belong_to_a_runs_own_file(tmp_path, capsys):
-    entries = []
-    for name, (mean, episodes) in {"a": (10.0, 1), "b": (40.0, 2)}.items():
-        run = write_run(tmp_path / name)
-        (run / "random.json").write_text(json.dumps({"mean": mean, "std": 0, "episodes": episodes}))
-        entries.append(make_scores([1], [1], path=run / "scores.json"))
-    assert plot.read_references(entries) == ({"dmc_walker_walk": pytest.approx(30.0)}, [])
-    many = [entries[0], entries[0]._replace(task="dmc_cup_catch")]
-    assert plot.read_references(many) == ({}, [])
-    for bad in ('{"mean": 1.0}', '{"mean": NaN, "episodes": 1}', '{"mean": 1, "episodes": 0}', "[]", "{"):
-        (tmp_path / "b" / "random.json").write_text(bad)
-        means, (problem,) = plot.read_references(entries)
-        assert means == {"dmc_walker_walk": pytest.approx(10.0)}
-        assert problem.startswith(str(tmp_path / "b" / "random.json"))
-        assert "\n" not in problem
-
-
 def test_bad_files_are_named_and_left_out(tmp_path, capsys):
     write_run(tmp_path / "runs" / "good")
     bad = write_run(tmp_path / "runs" / "bad") / "scores.json"
@@ -115,7 +98,7 @@ def test_nothing_to_draw(tmp_path, runs):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "scores.json").write_text("[")
-    with pytest.raises(ValueError, match=r"^nothing to draw: .*$"):
+    with pytest.raises(ValueError, match=r"^nothing to show: .*$"):
         plot.main_figure([tmp_path / run for run in runs], tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
 
@@ -126,38 +109,9 @@ def test_other_suffix_is_refused(tmp_path):
         plot.main_figure([run], tmp_path / "a.jpg")
 
 
-def test_align_interpolates_between_points_but_not_beyond():
-    xs, ys = plot.align([make_scores([30, 10], [3.0, 1.0]), make_scores([20, 40], [20.0, 40.0])])
-    assert xs.tolist() == [10, 20, 30, 40]
-    np.testing.assert_array_equal(ys, [[1, 2, 3, np.nan], [np.nan, 20, 30, 40]])
-
-
-def test_align_averages_in_windows_when_there_are_many_points():
-    # 0..9 in three windows with edges at 3 and 6: {0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}.
-    full = make_scores(list(range(10)), [float(x * x) for x in range(10)])
-    part = make_scores([1, 8, 9], [7.0, 1.0, 2.0])
-    xs, ys = plot.align([full, part], bins=3)
-    np.testing.assert_allclose(xs, [1.5, 4.5, 7.5])
-    np.testing.assert_allclose(ys, [[5 / 3, 50 / 3, 230 / 4], [7, np.nan, 1.5]])
-
-
-def test_spread_uses_the_runs_that_are_there():
-    mean, std = plot.spread(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan], [8.0, np.nan, 5.0]]))
-    np.testing.assert_allclose(mean, [4, 3, 5])
-    np.testing.assert_allclose(std, [np.sqrt((9 + 1 + 16) / 2), np.sqrt(2), np.nan])
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0"), (800, "800"), (5000, "5K"), (12_500, "12.5K"), (1e6, "1M"), (2.5e6, "2.5M"), (1e9, "1B")],
-)
-def test_human_numbers(number, text):
-    assert plot.human(number) == text
-
-
 def test_names_of_twenty_tasks_fit_their_panels():
     tasks = [f"dmc_cartpole_swingup_sparse_{index}" for index in range(20)]
-    with matplotlib.rc_context(plot.STYLE):
+    with matplotlib.rc_context(style.STYLE):
         figure = plot.draw([make_scores([10, 20], [1, 2], task=task) for task in tasks], {})
         figure.draw_without_rendering()
     assert len(figure.axes) == 20
@@ -183,3 +137,66 @@ def test_returns_below_zero_are_inside_the_panel():
     assert top > 5
     (panel,) = plot.draw([make_scores([10, 20], [3.0, 5.0])], {}).axes
     assert panel.get_ylim()[0] == 0
+
+
+def test_a_figure_per_suite_and_one_of_all_tasks(tmp_path, capsys):
+    for task in ("dmc_walker_walk", "dmc_cheetah_run", "toy_dot"):
+        for seed in (0, 1):
+            write_run(tmp_path / task / str(seed), task=task, seed=seed, ys=(1, 5, 9 + seed))
+    files = plot.main_figure([tmp_path], tmp_path / "figures")
+    names = [f"{name}{suffix}" for name in ("dmc", "toy", "aggregate") for suffix in (".png", ".pdf")]
+    assert files == [tmp_path / "figures" / name for name in names]
+    assert count(read(tmp_path / "figures" / "aggregate.png"), BLUE) > 200
+    assert capsys.readouterr().err == ""
+    # One file gets all panels, and neither a single task nor a single suite without a scale has an aggregate.
+    assert plot.main_figure([tmp_path], tmp_path / "all.pdf") == [tmp_path / "all.pdf"]
+    assert len(plot.main_figure([tmp_path], tmp_path / "one", tasks=["walker_walk"])) == 2
+
+
+def test_only_the_tasks_and_methods_that_are_asked_for(tmp_path, monkeypatch):
+    for method in ("dreamer", "planet"):
+        write_run(tmp_path / method, method=method)
+    drawn, draw = [], plot.draw
+    monkeypatch.setattr(plot, "draw", lambda entries, *rest, **options: drawn.extend(entries) or draw(entries, *rest))
+    plot.main_figure([tmp_path], tmp_path / "a.png", tasks=["walker_*"], methods=["planet"])
+    assert [entry.method for entry in drawn] == ["planet"]
+    with pytest.raises(ValueError, match=r"^no run of the method 'plan': there are dreamer, planet$"):
+        plot.main_figure([tmp_path], tmp_path / "b.png", methods=["plan"])
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_published_curve_and_scores_lie_beside_the_runs():
+    entries = [make_scores([5000, 1_000_000], [10.0, 700.0], task="dmc_cheetah_run")]
+    (panel,) = plot.draw(entries, {"dmc_cheetah_run": 5.0}, published=published.load()).axes
+    lines = {line.get_label(): line for line in panel.lines}
+    theirs = lines["Dreamer, published"]
+    # Cut at the right end of the panel, where it is interpolated.
+    right = panel.get_xlim()[1]
+    assert theirs.get_xdata()[-1] == right
+    curve = published.load().curve("dmc_cheetah_run")
+    assert theirs.get_ydata()[-1] == pytest.approx(np.interp(right, curve.xs, curve.mean))
+    assert {lines[f"{name} frames"].get_ydata()[0] for name in ("PlaNet, 5M", "D4PG, 100M", "A3C, 100M")} == {
+        496.12,
+        523.8,
+        213.9,
+    }
+    texts = {text.get_text() for text in panel.texts}
+    assert texts == {"Dreamer", "random actions", *(text for text in lines if not text.startswith("_"))}
+    # Nothing is drawn for a task of which nothing was published.
+    (panel,) = plot.draw([make_scores([1, 2], [1, 2], task="toy_dot")], {}, published=published.load()).axes
+    assert len(panel.texts) == 1
+
+
+def test_a_legend_of_long_names_stays_inside_the_figure():
+    entries = [
+        make_scores([10, 20], [1, 2], task=f"dmc_task_{task}", method=f"a method of a rather long name {index}")
+        for task in range(2)
+        for index in range(5)
+    ]
+    with matplotlib.rc_context(style.STYLE):
+        figure = plot.draw(entries, {})
+        figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width

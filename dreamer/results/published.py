@@ -1,0 +1,73 @@
+"""Published figures to compare with: final scores of four methods, and Dreamer's learning curves.
+
+The numbers and their sources are in runs/published/: final.json and curves.json.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "runs" / "published"
+# The suite's own name of a task to the paper's.
+ALIASES = {"dmc_ball_in_cup_catch": "dmc_cup_catch"}
+
+
+class Method(NamedTuple):
+    """Where the final scores of a method were read: frames of training, and what the agent saw."""
+
+    name: str
+    frames: int
+    input: str
+
+
+class Curve(NamedTuple):
+    """Evaluation returns against frames over `seeds` runs: arrays [P]."""
+
+    seeds: int
+    xs: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    def at(self, frames: float) -> float | None:
+        """Mean return at `frames`, interpolated linearly; None outside of the curve.
+
+        The last point stands for one more interval, so that a run that ends where the published ones did compares.
+        """
+        step = self.xs[-1] - self.xs[-2]
+        if not self.xs[0] <= frames <= self.xs[-1] + step:
+            return None
+        return float(np.interp(frames, self.xs, self.mean))
+
+
+class Published(NamedTuple):
+    """final: {task: {method: score}}, without the scores that were not published; curves: {task: Curve} of Dreamer."""
+
+    methods: dict[str, Method]
+    final: dict[str, dict[str, float]]
+    curves: dict[str, Curve]
+    sources: dict[str, str]
+
+    def scores(self, task: str) -> dict[str, float]:
+        """Final score of every method that has one on the task."""
+        return self.final.get(ALIASES.get(task, task), {})
+
+    def curve(self, task: str) -> Curve | None:
+        """Dreamer's learning curve on the task, if it was published."""
+        return self.curves.get(ALIASES.get(task, task))
+
+
+def load(folder: Path = FOLDER) -> Published:
+    """Read both files. Raises OSError if one is not there."""
+    final = json.loads((folder / "final.json").read_text(encoding="utf-8"))
+    curves = json.loads((folder / "curves.json").read_text(encoding="utf-8"))
+    return Published(
+        methods={key: Method(**method) for key, method in final["methods"].items()},
+        final=final["tasks"],
+        curves={
+            task: Curve(curve["seeds"], *(np.array(curve[key], float) for key in ("xs", "mean", "std")))
+            for task, curve in curves["tasks"].items()
+        },
+        sources={"final": final["source"], "curves": curves["source"]},
+    )

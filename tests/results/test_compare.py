@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+
+from dreamer.results import compare
+from dreamer.results.published import Curve, Published
+from dreamer.results.scores import Scores
+
+CURVES = {
+    "dmc_a": Curve(5, np.array([0.0, 100, 200]), np.array([0.0, 10, 30]), np.zeros(3)),
+    "dmc_b": Curve(5, np.array([0.0, 100, 200]), np.array([0.0, 100, 100]), np.zeros(3)),
+}
+PUBLISHED = Published({}, {}, CURVES, {"curves": "A source"})
+
+
+def make_scores(task, xs, ys, method="dreamer", seed=0):
+    return Scores(task, method, seed, xs, ys)
+
+
+def table():
+    return compare.rows(
+        [
+            make_scores("dmc_a", [50, 150], [4.0, 8.0], seed=1),
+            make_scores("dmc_a", [50, 150, 180], [6.0, 12.0, 99.0]),
+            make_scores("dmc_b", [50, 100], [1.0, 50.0]),
+            make_scores("dmc_a", [20], [7.0], method="random"),
+            make_scores("toy_dot", [5, 1000], [1.0, 3.0]),
+        ],
+        PUBLISHED,
+    )
+
+
+def test_rows_compare_at_the_last_frame_count_of_all_runs():
+    first, second, third, fourth = table()
+    assert first == compare.Row("dmc_a", "dreamer", 150, [12.0, 8.0], 20.0)
+    assert (first.ours, first.std, first.ratio) == (10, pytest.approx(8**0.5), 0.5)
+    assert second == compare.Row("dmc_a", "random", 20, [7.0], 2.0)
+    assert (second.std, second.ratio) == (None, 3.5)
+    assert third == compare.Row("dmc_b", "dreamer", 100, [50.0], 100.0)
+    assert fourth == compare.Row("toy_dot", "dreamer", 1000, [3.0], None)
+    assert fourth.ratio is None
+
+
+def test_a_window_averages_before_the_comparison():
+    (row,) = compare.rows([make_scores("dmc_a", [110, 120, 190], [1.0, 3.0, 5.0])], PUBLISHED, window=100)
+    assert row == compare.Row("dmc_a", "dreamer", 150, [3.0], 20.0)
+
+
+def test_totals_average_the_tasks_that_were_published():
+    assert compare.totals(table()) == [("dreamer", 2, 30.0, 60.0)]
+
+
+def test_text():
+    assert compare.to_text(table(), PUBLISHED.sources["curves"]).splitlines() == [
+        "task             method   runs  frames  ours  std  published  ratio",
+        "dmc_a            dreamer     2     150  10.0  2.8       20.0   0.50",
+        "dmc_a            random      1      20   7.0             2.0   3.50",
+        "dmc_b            dreamer     1     100  50.0           100.0   0.50",
+        "toy_dot          dreamer     1   1,000   3.0               -      -",
+        "mean of 2 tasks  dreamer                30.0            60.0   0.50",
+        "",
+        "published: Dreamer at the same number of frames. A source.",
+    ]
+    assert "published:" not in compare.to_text(table()[3:], "A source")
+
+
+def test_json_holds_every_run():
+    first, *_, last = json.loads(compare.to_json(table()))
+    assert first == {
+        "task": "dmc_a",
+        "method": "dreamer",
+        "frames": 150,
+        "ours": 10.0,
+        "std": pytest.approx(8**0.5),
+        "returns": [12.0, 8.0],
+        "published": 20.0,
+        "ratio": 0.5,
+    }
+    assert (last["published"], last["ratio"], last["std"]) == (None, None, None)
+
+
+def test_a_published_return_of_zero_has_no_ratio():
+    (row,) = compare.rows([make_scores("dmc_a", [0], [3.0])], PUBLISHED)
+    assert (row.published, row.ratio) == (0.0, None)

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+
+from dreamer.results import curves
+from dreamer.results.scores import Scores
+
+
+def make_scores(xs, ys, **fields):
+    return Scores(**{"task": "dmc_walker_walk", "method": "dreamer", "seed": 0, **fields}, xs=xs, ys=ys)
+
+
+def write_run(directory, **fields):
+    directory.mkdir(parents=True)
+    content = {"task": "dmc_walker_walk", "method": "dreamer", "seed": 0, "xs": [1], "ys": [2], **fields}
+    (directory / "scores.json").write_text(json.dumps(content))
+    return directory
+
+
+def names(entries):
+    return {(entry.task, entry.method) for entry in entries}
+
+
+def test_tasks_and_methods_are_chosen_by_name_and_pattern(tmp_path):
+    for index, (task, method) in enumerate(
+        [("dmc_walker_walk", "dreamer"), ("dmc_walker_run", "dreamer"), ("toy_dot", "dreamer"), ("toy_dot", "random")]
+    ):
+        write_run(tmp_path / str(index), task=task, method=method)
+    assert len(curves.collect([tmp_path])) == 4
+    assert names(curves.collect([tmp_path], ["walker_*"])) == {
+        ("dmc_walker_walk", "dreamer"),
+        ("dmc_walker_run", "dreamer"),
+    }
+    both = curves.collect([tmp_path], ["dot", "dmc_walker_run"], ["r*", "dreamer"])
+    assert names(both) == {("toy_dot", "dreamer"), ("toy_dot", "random"), ("dmc_walker_run", "dreamer")}
+    with pytest.raises(ValueError, match=r"^no run of the task 'walkr': there are dmc_walker_run, dmc_walker_walk"):
+        curves.collect([tmp_path], ["dot", "walkr"])
+    with pytest.raises(ValueError, match=r"^nothing to show: no run of random on dmc_walker_run$"):
+        curves.collect([tmp_path], ["walker_run"], ["random"])
+
+
+def test_dreamer_comes_first_and_random_actions_last():
+    entries = [make_scores([1], [1], method=method) for method in ("random", "a3c", "planet", "dreamer")]
+    assert curves.methods_of(entries) == ["dreamer", "a3c", "planet", "random"]
+
+
+def test_runs_are_in_the_order_of_their_seeds():
+    entries = [make_scores([1], [1], seed=seed) for seed in (10, 2, "mean", "10", 0)]
+    assert [run.seed for run in curves.of(entries, "dmc_walker_walk", "dreamer")] == [0, 2, 10, "10", "mean"]
+
+
+def test_given_windows_begin_at_multiples_of_their_width():
+    xs, ys = curves.align([make_scores([5, 12, 18, 31], [1.0, 2.0, 4.0, 8.0]), make_scores([19], [9.0])], window=10)
+    np.testing.assert_allclose(xs, [5, 15, 35])
+    np.testing.assert_allclose(ys, [[1, 3, 8], [np.nan, 9, np.nan]])
+    # A point on the border belongs to the window that begins there.
+    xs, ys = curves.align([make_scores([10, 20], [1.0, 2.0])], window=10)
+    np.testing.assert_allclose(xs, [15, 25])
+    np.testing.assert_allclose(ys, [[1, 2]])
+
+
+def test_the_last_frame_count_that_most_runs_reach():
+    nan = np.nan
+    frames, values = curves.last_common(
+        np.array([1.0, 2, 3, 4]), np.array([[1, 2, 3, 4], [nan, 6, 7, nan], [8, 9, nan, nan]])
+    )
+    assert (frames, values.tolist()) == (2, [2, 6, 9])
+    frames, values = curves.last_common(np.array([1.0, 5]), np.array([[1, nan], [nan, 7]]))
+    assert (frames, values.tolist()) == (5, [7])
+
+
+def test_titles_drop_the_suite():
+    assert curves.title("dmc_walker_walk") == "Walker Walk"
+    assert curves.title("my_own_task") == "My Own Task"
+    assert (curves.suite_of("atari_pong"), curves.suite_of("my_own_task")) == ("atari", "other")
+
+
+def test_references_weigh_episodes_and_belong_to_a_runs_own_file(tmp_path):
+    entries = []
+    for name, (mean, episodes) in {"a": (10.0, 1), "b": (40.0, 2)}.items():
+        run = write_run(tmp_path / name)
+        (run / "random.json").write_text(json.dumps({"mean": mean, "std": 0, "episodes": episodes}))
+        entries.append(make_scores([1], [1], path=run / "scores.json"))
+    assert curves.random_returns(entries) == ({"dmc_walker_walk": pytest.approx(30.0)}, [])
+    many = [entries[0], entries[0]._replace(task="dmc_cup_catch")]
+    assert curves.random_returns(many) == ({}, [])
+    for bad in ('{"mean": 1.0}', '{"mean": NaN, "episodes": 1}', '{"mean": 1, "episodes": 0}', "[]", "{"):
+        (tmp_path / "b" / "random.json").write_text(bad)
+        means, (problem,) = curves.random_returns(entries)
+        assert means == {"dmc_walker_walk": pytest.approx(10.0)}
+        assert problem.startswith(str(tmp_path / "b" / "random.json"))
+        assert "\n" not in problem
+
+
+def test_align_interpolates_between_points_but_not_beyond():
+    xs, ys = curves.align([make_scores([30, 10], [3.0, 1.0]), make_scores([20, 40], [20.0, 40.0])])
+    assert xs.tolist() == [10, 20, 30, 40]
+    np.testing.assert_array_equal(ys, [[1, 2, 3, np.nan], [np.nan, 20, 30, 40]])
+
+
+def test_align_averages_in_windows_when_there_are_many_points():
+    # 0..9 in three windows with edges at 3 and 6: {0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}.
+    full = make_scores(list(range(10)), [float(x * x) for x in range(10)])
+    part = make_scores([1, 8, 9], [7.0, 1.0, 2.0])
+    xs, ys = curves.align([full, part], bins=3)
+    np.testing.assert_allclose(xs, [1.5, 4.5, 7.5])
+    np.testing.assert_allclose(ys, [[5 / 3, 50 / 3, 230 / 4], [7, np.nan, 1.5]])
+
+
+def test_spread_uses_the_runs_that_are_there():
+    mean, std = curves.spread(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan], [8.0, np.nan, 5.0]]))
+    np.testing.assert_allclose(mean, [4, 3, 5])
+    np.testing.assert_allclose(std, [np.sqrt((9 + 1 + 16) / 2), np.sqrt(2), np.nan])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (800, "800"), (5000, "5K"), (12_500, "12.5K"), (1e6, "1M"), (2.5e6, "2.5M"), (1e9, "1B")],
+)
+def test_human_numbers(number, text):
+    assert curves.human(number) == text
