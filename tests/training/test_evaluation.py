@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from dreamer.training.evaluation import errors_against_horizon, held_out_windows
+from dreamer.training.evaluation import CONTEXT, Evaluator, errors_against_horizon, held_out_windows
+from dreamer.types import ActionSpace
 
 
 def numbered_episode(length):
@@ -46,3 +49,63 @@ def test_reward_errors_by_hand():
     errors, repeat = errors_against_horizon(truth, model, context=2)
     np.testing.assert_allclose(errors, [0.25, 0.5])
     np.testing.assert_allclose(repeat, [0.5, 9.0])
+
+
+class Predicting:
+    """An agent whose world model predicts grey images and the reward 0.5 at every step."""
+
+    def initial(self):
+        return None
+
+    def act(self, observation, carry, explore):
+        assert not explore
+        return np.zeros(2, np.float32), carry
+
+    def open_loop(self, batch, context):
+        image = np.full((*batch.reward.shape, 64, 64, 3), 0.5, np.float32)
+        return tf.constant(image), tf.fill(batch.reward.shape, 0.5)
+
+
+class Rewarding:
+    """An environment of ten steps with reward 3."""
+
+    action_space = ActionSpace(2, False)
+
+    def reset(self, seed=None):
+        self._count = 0
+        return self._step(0.0)
+
+    def step(self, action):
+        self._count += 1
+        return self._step(3.0)
+
+    def _step(self, reward):
+        flags = {"is_first": self._count == 0, "is_last": self._count == 10, "is_terminal": False}
+        flags = {name: np.bool_(value) for name, value in flags.items()}
+        return {"image": np.zeros((64, 64, 3), np.uint8), "reward": np.float32(reward), **flags}
+
+
+class Silent:
+    """A logger that keeps the scalars."""
+
+    def scalars(self, frames, metrics):
+        self.metrics = metrics
+
+    def gif(self, *args, **kwargs):
+        pass
+
+    def open_loop(self, *args, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize(("tanh_rewards", "predicted"), [(False, 3.0), (True, 0.99505475)])
+def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_path, tanh_rewards, predicted):
+    logger = Silent()
+    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    evaluator = Evaluator(
+        Rewarding(), tmp_path, logger, episodes=1, seed_of=lambda *at: 0, tanh_rewards=tanh_rewards, **identity
+    )
+    assert evaluator.run(Predicting(), 100) == 30.0
+    assert logger.metrics["eval/return"] == 30.0
+    assert CONTEXT < 10
+    assert logger.metrics["eval/open_loop_reward_error"] == pytest.approx((predicted - 0.5) ** 2, rel=1e-5)

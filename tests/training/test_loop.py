@@ -1,5 +1,6 @@
 """The loop as a user meets it: whole runs of tiny networks on the toy task, interrupted in every way we know."""
 
+import contextlib
 import json
 import os
 import resource
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dreamer import config
+from dreamer.training import loop
 from dreamer.training.loop import evaluation_due, updates_due
 
 COMMAND = ("--configs", "toy", "debug", "--precision", "float32")
@@ -65,6 +68,22 @@ def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
     # One that came late (the round before ended at 17,000) does not shift the grid.
     due = [evaluation_due(frames, 17000, first=5000, every=10000) for frames in (17000, 24000, 25000)]
     assert due == [False, False, True]
+
+
+def test_training_and_evaluation_have_environments_of_their_own(tmp_path, monkeypatch):
+    class Opened:
+        def __init__(self, suite, task, *, training, **options):
+            self.arguments = (suite, task, training, options["action_repeat"], options["life_loss"])
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(loop.envs, "make", Opened)
+    with contextlib.ExitStack() as resources:
+        run = loop.Run(config.load(["atari"]), tmp_path, resources)
+        run._open()
+        assert run._env.arguments == ("atari", "boxing", True, 4, True)
+        assert run._evaluator._env.arguments == ("atari", "boxing", False, 4, True)
 
 
 def test_a_run_leaves_everything_that_is_promised(finished):
