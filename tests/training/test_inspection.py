@@ -1,0 +1,215 @@
+"""Evaluation and imagination of runs that were made by hand: the toy task and networks of random weights."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamer import config
+from dreamer.envs.toy import Dot
+from dreamer.results import video
+from dreamer.training import inspection
+from dreamer.training.checkpoint import Checkpoint
+from dreamer.training.interrupt import exclusive
+from dreamer.training.restore import RunError, build_agent
+from dreamer.types import ActionSpace
+
+
+class Draws:
+    def state(self):
+        return ""
+
+
+def make_run(logdir, **changes):
+    run = config.load(["toy", "debug"]).replace(**{"precision": "float32", **changes})
+    logdir.mkdir(exist_ok=True)
+    run.save(logdir / "config.yaml")
+    space = ActionSpace(5, True) if run.task == "dot_discrete" else ActionSpace(2, False)
+    agent = build_agent(run, space, seed=run.seed)
+    if run.method != "random":
+        agent.updates.assign(14)
+        Checkpoint(logdir / "checkpoints", agent.checkpoint(), {"replay": Draws()}).save()
+    return run
+
+
+def evaluate(run, logdir, capsys, **options):
+    inspection.evaluate(run, logdir, **{"episodes": 3, "seed": 0, **options})
+    return capsys.readouterr().out, json.loads((logdir / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_the_same_seed_gives_the_same_numbers(policy, tmp_path, capsys, precision):
+    precision(policy)
+    run = make_run(tmp_path)
+    first, same = (evaluate(run, tmp_path, capsys) for _ in range(2))
+    assert first == same
+    other = evaluate(run, tmp_path, capsys, seed=1)
+    assert other[1]["returns"] != first[1]["returns"]
+
+
+def test_the_statistics_are_those_of_the_episodes(tmp_path, capsys):
+    run = make_run(tmp_path, seed=4, **{"env.time_limit": 9, "env.action_repeat": 2})
+    out, result = evaluate(run, tmp_path, capsys)
+    returns = result["returns"]
+    assert len(set(returns)) == 3
+    assert result["lengths"] == [5, 5, 5]
+    assert result["mean"] == pytest.approx(sum(returns) / 3)
+    assert result["median"] == sorted(returns)[1]
+    assert result["std"] == pytest.approx((sum((value - result["mean"]) ** 2 for value in returns) / 3) ** 0.5)
+    # 14 updates: 2 at 100 frames and 2 every 50 frames.
+    expected = {"task": "toy_dot", "method": "dreamer", "seed": 4, "frames": 400, "updates": 14, "eval_seed": 0}
+    assert expected.items() <= result.items()
+    lines = out.splitlines()
+    assert lines[0] == "dot, dreamer after 400 frames, 14 updates; seed 0"
+    assert [float(line.split()[3]) for line in lines[1:4]] == pytest.approx(returns, abs=0.006)
+    assert lines[4].startswith(f"mean {result['mean']:.2f}  median {result['median']:.2f}  standard deviation ")
+    assert lines[5] == str(tmp_path / "evaluation.json")
+
+
+def test_more_episodes_begin_with_the_same_ones(tmp_path, capsys):
+    run = make_run(tmp_path)
+    few, many = (evaluate(run, tmp_path, capsys, episodes=count)[1]["returns"] for count in (2, 4))
+    assert many[:2] == few
+
+
+def test_actions_are_the_mode(tmp_path, monkeypatch):
+    run, seen = make_run(tmp_path), []
+
+    def note(agent, observation, carry, explore):
+        seen.append(explore)
+        return np.zeros(2, np.float32), carry
+
+    monkeypatch.setattr("dreamer.agents.dreamer.Dreamer.act", note)
+    inspection.evaluate(run, tmp_path, episodes=1, seed=0)
+    assert seen == [False] * 25
+
+
+@pytest.mark.parametrize(
+    ("method", "task"), [("random", "dot"), ("random", "dot_discrete"), ("dreamer", "dot_discrete")]
+)
+def test_every_method_and_discrete_actions(method, task, tmp_path, capsys):
+    run = make_run(tmp_path, method=method, task=task)
+    first, same = (evaluate(run, tmp_path, capsys) for _ in range(2))
+    assert first == same
+    assert first[1]["updates"] == (0 if method == "random" else 14)
+    assert ("without training" in first[0]) == (method == "random")
+
+
+def test_the_video_shows_the_first_episodes(tmp_path, monkeypatch, capsys):
+    run, shown = make_run(tmp_path), []
+    monkeypatch.setattr(inspection, "SHOWN", 2)
+    original = video.side_by_side
+
+    def note(episodes, rewards):
+        shown.extend(zip(episodes, rewards, strict=True))
+        return original(episodes, rewards)
+
+    monkeypatch.setattr(video, "side_by_side", note)
+    _, result = evaluate(run, tmp_path, capsys, video_path=tmp_path / "out.mp4")
+    assert [float(rewards.sum(dtype=np.float64)) for _, rewards in shown] == result["returns"][:2]
+    assert all(images.shape == (26, 64, 64, 3) for images, _ in shown)
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+def test_two_processes_agree_and_a_run_in_progress_is_left_alone(tmp_path):
+    """Through the command, while the run is locked as by one that trains: same text, same file, nothing else."""
+    for name in ("a", "b"):
+        make_run(tmp_path / name)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    with exclusive(tmp_path / "a"):
+        command = [sys.executable, "-m", "dreamer", "eval", "--episodes", "2", "--logdir"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+        processes = [subprocess.Popen([*command, name], **pipes) for name in ("a", "b")]
+        outputs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0].replace("a/eval", "b/eval") == outputs[1][0]
+    assert (tmp_path / "a" / "evaluation.json").read_bytes() == (tmp_path / "b" / "evaluation.json").read_bytes()
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    assert before.items() <= after.items()
+    assert {path.name for path in after.keys() - before.keys()} == {"evaluation.json", ".lock"}
+
+
+def imagine(run, logdir, **options):
+    options = {"out": logdir / "dream.gif", "episodes": 3, "horizon": 10, "seed": 0, **options}
+    inspection.imagine(run, logdir, **options)
+
+
+def test_windows_are_spread_over_the_episodes():
+    def numbered(length, offset):
+        steps = np.arange(length) + offset
+        return {
+            "image": np.broadcast_to(steps[:, None, None, None], (length, 64, 64, 3)).astype(np.uint8),
+            "action": steps[:, None].astype(np.float32),
+            "reward": steps.astype(np.float32),
+            "discount": np.ones(length, np.float32),
+        }
+
+    batch, starts = inspection.windows([numbered(20, 0), numbered(21, 100), numbered(12, 200)], 10)
+    assert starts == [0, 6, 2]  # the middle of 0..11 rounds to the even one
+    np.testing.assert_array_equal(batch.reward[:, 0], [0, 106, 202])
+    np.testing.assert_array_equal(batch.reward[:, -1], [9, 115, 211])
+    np.testing.assert_array_equal(batch.image[:, :, 5, 5, 1], batch.reward)
+    np.testing.assert_array_equal(batch.action[..., 0], batch.reward)
+    np.testing.assert_array_equal(batch.is_first, (np.arange(10) == 0)[None].repeat(3, 0))
+
+
+def test_imagine_shows_the_episodes_and_what_the_model_makes_of_them(tmp_path, monkeypatch, capsys):
+    run, seen = make_run(tmp_path), {}
+    original = video.dream
+
+    def note(truth, model, reward, predicted, **options):
+        seen.update(truth=truth, model=model, reward=reward, predicted=predicted, **options)
+        return original(truth, model, reward, predicted, **options)
+
+    imagine(run, tmp_path, out=tmp_path / "first.gif")
+    capsys.readouterr()
+    monkeypatch.setattr(video, "dream", note)
+    imagine(run, tmp_path)
+    assert (tmp_path / "dream.gif").read_bytes() == (tmp_path / "first.gif").read_bytes()
+    assert seen["truth"].shape == seen["model"].shape == (3, 15, 64, 64, 3)
+    assert seen["reward"].shape == seen["predicted"].shape == (3, 15)
+    assert (list(seen["starts"]), seen["context"]) == ([0, 6, 11], 5)  # episodes of 26 steps
+    # An episode begins without a reward; rewards of the toy task follow from where the dot is.
+    assert seen["reward"][0, 0] == 0
+    assert seen["truth"].max() == pytest.approx(250 / 255)
+    with Image.open(tmp_path / "dream.gif") as image:
+        assert image.n_frames >= 15
+    out = capsys.readouterr().out.splitlines()
+    image_error = np.square(seen["model"] - seen["truth"])[:, 5:].sum((2, 3, 4)).mean()
+    reward_repeat = np.square(seen["reward"][:, 4:5] - seen["reward"][:, 5:]).mean()
+    assert out[4].split()[:3] == ["image", "error", f"{image_error:.4g}"]
+    assert out[5].split()[-1] == f"{reward_repeat:.4g}"
+    assert out[6] == str(tmp_path / "dream.gif")
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "checkpoints", "dream.gif", "first.gif"}
+
+
+def test_predictions_of_tanh_rewards_are_compared_with_tanh_rewards(tmp_path, monkeypatch):
+    run, seen = make_run(tmp_path, **{"replay.tanh_rewards": True}), []
+    monkeypatch.setattr(Dot, "step", scaled(Dot.step))
+    monkeypatch.setattr(video, "dream", lambda truth, model, reward, predicted, **_: seen.append(reward) or truth[0])
+    monkeypatch.setattr(video, "save", lambda *_: None)
+    imagine(run, tmp_path)
+    assert set(np.unique(seen[0])) == {np.float32(0), np.tanh(np.float32(3))}
+
+
+def scaled(step):
+    return lambda env, action: {**step(env, action), "reward": np.float32(3)}
+
+
+def test_an_episode_that_is_shorter_than_asked_for(tmp_path, capsys):
+    run = make_run(tmp_path, **{"env.time_limit": 5})
+    imagine(run, tmp_path, horizon=45)
+    assert "1 imagined steps instead of 45: the shortest episode has no more" in capsys.readouterr().out
+    run = make_run(tmp_path / "short", **{"env.time_limit": 4})
+    with pytest.raises(RunError, match=r"has 5 steps, .* takes at least 6, 5 that the model sees and 1"):
+        imagine(run, tmp_path / "short")
+    assert not (tmp_path / "short" / "dream.gif").exists()
+
+
+def test_random_actions_have_no_world_model(tmp_path):
+    run = make_run(tmp_path, method="random")
+    with pytest.raises(RunError, match="is a run of random actions: there is no world model"):
+        imagine(run, tmp_path)
