@@ -135,7 +135,9 @@ class Dreamer:
     def explore(self, image, is_first, carry):
         """Sampled actions with noise: a Normal on continuous ones, epsilon-greedy on discrete ones."""
         state = self._filter(image, is_first, carry)
-        action = self.actor.distribution(feature(state)).sample(self._seed())
+        policy = self.actor.distribution(feature(state))
+        use_mode = self._explore["mode"] and not self._action_space.discrete
+        action = policy.mode(self._seed()) if use_mode else policy.sample(self._seed())
         if self._action_space.discrete:
             epsilon = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
             action = self._epsilon_greedy(action, epsilon(self.updates))

@@ -32,7 +32,14 @@ def small_agent(space=None, *, seed=0, loss_scale=False, **sections):
         "value": {"layers": 2, "units": 16, "lr": 1e-3},
         "behavior": {"horizon": 4, "discount": 0.9, "return_lambda": 0.8},
         "optimizer": {"epsilon": 1e-7, "clip": 1e6},
-        "explore": {"noise": 0.3, "epsilon": 0.4, "epsilon_end": 0.1, "epsilon_updates": 100, "epsilon_eval": 0.0},
+        "explore": {
+            "noise": 0.3,
+            "mode": False,
+            "epsilon": 0.4,
+            "epsilon_end": 0.1,
+            "epsilon_updates": 100,
+            "epsilon_eval": 0.0,
+        },
     }
     settings = {name: values | sections.pop(name, {}) for name, values in settings.items()}
     assert not sections

@@ -111,6 +111,20 @@ def test_explore_adds_noise_of_the_given_size(make_agent):
     np.testing.assert_array_equal(carried, action, "the model must see the action that was taken")
 
 
+def test_the_paper_explores_around_the_mode(make_agent):
+    """From the same state, samples of a wide actor are spread as widely; the mode with a little noise is not."""
+    spread = {}
+    for mode in (False, True):
+        agent = make_agent(explore={"noise": 0.01, "mode": mode}, actor={"init_std": 0.5})
+        count = 200
+        carry = agent.world_model.rssm.initial(count), tf.zeros([count, ACTIONS])
+        agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+        action, _ = agent.explore(tf.repeat(images(1), count, 0), tf.ones([count], bool), carry)
+        spread[mode] = np.std(action)
+    assert spread[False] == pytest.approx(0.4, abs=0.05)  # of tanh(Normal(0, 0.5))
+    assert spread[True] < 0.15  # The mode is the likeliest of 100 samples.
+
+
 # Policy
 
 
