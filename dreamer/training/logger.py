@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from dreamer.results.files import replacing
 from dreamer.results.video import encode_gif
@@ -56,6 +57,12 @@ class Logger:
         self._metrics = Lines(Path(logdir) / "metrics.jsonl", resume_frames)
         self._open_loop = Lines(Path(logdir) / "open_loop.jsonl", resume_frames)
         self._writer = tf.summary.create_file_writer(str(logdir))
+        self._name = str(logdir)
+
+    def settings(self, values: Mapping[str, float | str | bool]) -> None:
+        """Let TensorBoard list the run among its HPARAMS, under the name of its log directory, with these values."""
+        with self._writer.as_default(step=0):
+            hparams.hparams(dict(values), trial_id=self._name)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one line, and one TensorBoard point per name. Values: numbers, or arrays and tensors of one element."""

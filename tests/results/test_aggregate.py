@@ -15,7 +15,7 @@ def few_samples(monkeypatch):
 
 
 def make_runs(seeds=3, tasks=TASKS, method="dreamer"):
-    """Runs whose return at 100 frames is 50 * task^2 + 10 * seed, task and seed counted from 1 and 0, doubled at 200."""
+    """Runs whose return at 100 frames is 50 (task + 1)^2 + 10 seed, and twice that at 200."""
     return [
         Scores(task, method, seed, [100, 200], [(50 * (index + 1) ** 2 + 10 * seed) * k for k in (1, 2)])
         for index, task in enumerate(tasks)

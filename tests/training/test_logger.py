@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
 from tensorboard.plugins.image import metadata as image_metadata
 
 from dreamer.training.logger import Logger
@@ -139,3 +140,24 @@ def test_gif_is_an_image_to_tensorboard(tmp_path):
         image.seek(index)
         assert np.asarray(image.convert("RGB"))[10, 15] == pytest.approx(color, abs=3)
         assert image.info["duration"] == 100
+
+
+def test_settings_are_hyper_parameters_to_tensorboard(tmp_path):
+    logger = Logger(tmp_path)
+    logger.settings({"task": "dot", "seed": 3, "actor.lr": 8e-5, "model.discount_head": False})
+    logger.close()
+    summaries = [
+        value
+        for path in tmp_path.glob("events.*")
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    (content,) = [value.metadata.plugin_data.content for value in summaries if value.tag == SESSION_START_INFO_TAG]
+    start = parse_session_start_info_plugin_data(content)
+    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()} == {
+        "task": "dot",
+        "seed": 3,
+        "actor.lr": 8e-5,
+        "model.discount_head": False,
+    }
+    assert start.group_name == str(tmp_path)
