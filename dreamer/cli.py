@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -165,8 +166,9 @@ def _train(words: list[str]) -> int:
     overlays, overrides, logdir, profile = parse_train(words)
     run = config.load(overlays, overrides)
     _check_task(run)
-    # Names of levels and of environments may hold slashes.
-    logdir = logdir or Path("runs") / f"{run.suite}_{run.task}".replace("/", "_") / run.method / str(run.seed)
+    # Names of levels and of environments may hold slashes and colons.
+    name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
+    logdir = logdir or Path("runs") / name / run.method / str(run.seed)
     claim_logdir(run, logdir)
     _prepare(run)
 
