@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer import __version__, cli, config, training
+from dreamer import __version__, cli, config, envs, training
 
 
 @pytest.fixture
@@ -102,7 +102,8 @@ def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
     assert cli.main([]) == 143
 
 
-def test_a_resume_takes_the_keys_over_that_may_change(started):
+def test_a_resume_takes_the_keys_over_that_may_change(started, monkeypatch):
+    monkeypatch.setattr(envs, "choose", lambda renderer: types.SimpleNamespace(variables={}))
     words = ["--logdir", "run", "--replay.batch", "16"]
     new = {
         "steps": "7000",
