@@ -1,5 +1,6 @@
 """Videos: saving frames as GIF or MP4, episodes side by side, and open-loop pictures of truth, model and error."""
 
+import contextlib
 import io
 import itertools
 import math
@@ -180,10 +181,10 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
             spine.set(visible=name in ("left", "bottom"), edgecolor="#999999")
         # The prediction is green where the model still sees, as the frame of its picture is.
         lines += axes.plot(start + steps, reward[column], color=ink, linewidth=1.6)
-        lines += axes.plot(start + steps[:context], predicted[column, :context], color=seen, linewidth=1.6)
-        lines += axes.plot(
-            start + steps[context - 1 :], predicted[column, context - 1 :], color=imagined, linewidth=1.6
-        )
+        for color, part in ((seen, slice(0, context)), (imagined, slice(context - 1, None))):
+            lines += axes.plot(
+                start + steps[part], predicted[column, part], color=color, linewidth=1.6, solid_capstyle="butt"
+            )
         points = axes.transData.transform(np.stack([start + steps, np.zeros(len(steps))], 1))
         xs[column] = np.rint(points[:, 0]).clip(left, left + tile - 1)
     write(_LEFT + gap - 40, top + _PANEL / 2, "reward", ha="right", rotation=90)
@@ -273,9 +274,8 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 
     first = next(frames, None)
     if first is None:
         raise ValueError("frames must be [T, H, W, 3] uint8 and not empty, got none")
-    with (
-        replacing(path) as temporary,
-        imageio.get_writer(
+    with replacing(path) as temporary:
+        writer = imageio.get_writer(
             temporary,
             format="FFMPEG",
             fps=fps,
@@ -284,11 +284,12 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 
             macro_block_size=1,
             quality=None,
             output_params=["-crf", "17", "-movflags", "+faststart"],
-        ) as writer,
-    ):
-        for frame in itertools.chain([first], frames):
-            frame = upscale(frame, scale)[0]
-            writer.append_data(np.pad(frame, [(0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge"))
+        )
+        # Not the writer's own `with`: it leaves ffmpeg writing after an error.
+        with contextlib.closing(writer):
+            for frame in itertools.chain([first], frames):
+                frame = upscale(frame, scale)[0]
+                writer.append_data(np.pad(frame, [(0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge"))
 
 
 def save(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:

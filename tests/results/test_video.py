@@ -125,3 +125,151 @@ def test_label_rows_writes_beside_each_row_and_leaves_the_frames():
     dark = (labelled[0, :, :margin] < 128).all(-1).any(1)
     assert all(dark[100 * row + 35 : 100 * row + 65].any() for row in range(3))
     assert not any(dark[100 * row : 100 * row + 30].any() for row in range(3))
+
+
+def test_frames_may_come_one_by_one_and_the_suffix_decides(tmp_path):
+    frames = make_frames(6)
+    video.save(tmp_path / "a.gif", iter(frames), 10)
+    video.save(tmp_path / "a.mp4", iter(frames), 10)
+    assert np.abs(read_gif(tmp_path / "a.gif")[0].astype(int) - frames).mean() < 3
+    assert np.abs(read_mp4(tmp_path / "a.mp4")[0].astype(int) - frames).mean() < 6
+    with pytest.raises(ValueError, match=r"a\.avi: a video can be \.gif or \.mp4"):
+        video.save(tmp_path / "a.avi", iter(frames), 10)
+    assert sorted(os.listdir(tmp_path)) == ["a.gif", "a.mp4"]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
+def test_frames_that_fail_half_way_leave_the_old_file(tmp_path, name):
+    def fail():
+        yield from make_frames(3)
+        raise RuntimeError("no more")
+
+    (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="no more"):
+        video.save(tmp_path / name, fail(), 10)
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_our_colours_survive_in_a_gif_of_many_others(tmp_path):
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (4, 40, 40, 3)).astype(np.uint8)
+    frames[:, 3, 3], frames[:, 3, 4], frames[:, 4, 4] = video.CONTEXT_COLOR, video.IMAGINED_COLOR, video.BACKGROUND
+    video.save_gif(tmp_path / "a.gif", frames, 10)
+    read, _ = read_gif(tmp_path / "a.gif")
+    for y, x in ((3, 3), (3, 4), (4, 4)):
+        np.testing.assert_array_equal(read[:, y, x], frames[:, y, x])
+
+
+# One sequence whose rewards are told apart: the true one is 0, the predicted one 1.
+def make_dream(sequences=1, steps=9, context=3, **changes):
+    truth = np.full((sequences, steps, 64, 64, 3), 0.2, np.float32)
+    model = np.linspace(0, 1, steps, dtype=np.float32)[None, :, None, None, None] * np.ones_like(truth)
+    arguments = {
+        "truth": truth,
+        "model": model,
+        "reward": np.zeros((sequences, steps), np.float32),
+        "predicted": np.ones((sequences, steps), np.float32),
+        "starts": range(sequences),
+        "title": "a title",
+        "context": context,
+    }
+    arguments.update(changes)
+    return arguments, list(video.dream(**arguments))
+
+
+def near(image, color):
+    return (np.abs(image.astype(int) - color) < 30).all(-1)
+
+
+def test_a_dream_holds_the_grid_in_every_frame_and_pauses_at_its_end():
+    arguments, frames = make_dream(sequences=2)
+    assert len(frames) == 9 + video.PAUSE
+    assert {frame.shape for frame in frames} == {frames[0].shape}
+    assert all(np.array_equal(frame, frames[8]) for frame in frames[9:])
+    grid = video.upscale(video.open_loop_grid(arguments["truth"], arguments["model"], 3), 3)
+    height, width = grid.shape[1:3]
+    # Where the white gaps and frames lie is found, not known: the grid must be in there exactly once, at one place.
+    places = [
+        (y, x)
+        for y in range(frames[0].shape[0] - height + 1)
+        for x in range(frames[0].shape[1] - width + 1)
+        if np.array_equal(frames[5][y : y + height : 7, x : x + width : 7], grid[5, ::7, ::7])
+        and np.array_equal(frames[5][y : y + height, x : x + width], grid[5])
+    ]
+    ((y, x),) = places
+    for step in range(9):
+        np.testing.assert_array_equal(frames[step][y : y + height, x : x + width], grid[step])
+
+
+def test_the_rewards_of_a_dream_appear_step_by_step_in_their_colours():
+    _, frames = make_dream()
+    panel = [frame[-130:-40] for frame in frames[:9]]  # the axes, without their labels below
+
+    def columns(step, color):
+        return np.flatnonzero(near(panel[step], color).any(0))
+
+    axis = np.flatnonzero(near(panel[0], (153, 153, 153)).sum(0) > 70).min()  # the only upright line of this height
+    for color, first, last in ((video.INK, 0, 8), (video.CONTEXT_COLOR, 0, 2), (video.IMAGINED_COLOR, 2, 8)):
+        # Nothing of a line at its first step, then one that grows to the step shown, to the right, and no further.
+        ends = [columns(step, color)[columns(step, color) > axis].max(initial=axis) for step in range(9)]
+        step_width = (ends[last] - axis) / last
+        for step in range(9):
+            expected = 0 if step <= first else min(step, last) * step_width
+            assert ends[step] - axis == pytest.approx(expected, abs=4), (color, step)
+    # The predicted 1 lies above the true 0, both level.
+    rows = {
+        color: np.flatnonzero(near(panel[8][:, axis + 60 :], color).any(1))
+        for color in (video.INK, video.IMAGINED_COLOR)
+    }
+    assert rows[video.IMAGINED_COLOR].max() < rows[video.INK].min()
+    assert max(np.ptp(lines) for lines in rows.values()) <= 3
+
+
+@pytest.mark.parametrize("sequences", [1, 3, 12])
+def test_a_dream_of_any_width_has_room_for_its_legend(sequences):
+    _, (frame, *_) = make_dream(sequences=sequences)
+    assert 480 < frame.shape[1] < 1000
+    header = frame[:45]
+    assert near(header, video.CONTEXT_COLOR).any()
+    assert (header[:, -5:] == 255).all()
+    assert (header[:, :60] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"reward": np.zeros((1, 8))}, r"rewards must be \(1, 9\), got \(1, 8\) and \(1, 9\)"),
+        ({"predicted": np.full((1, 9), np.nan)}, "rewards hold values that are not finite"),
+        ({"truth": np.zeros((1, 8, 64, 64, 3))}, "must both be"),
+    ],
+)
+def test_a_dream_refuses(changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make_dream(**changes)
+
+
+def test_episodes_side_by_side_play_to_the_end_of_the_longest():
+    lengths = (5, 3)
+    episodes = [np.full((length, 64, 64, 3), 100 + index, np.uint8) for index, length in enumerate(lengths)]
+    episodes[0][:, 10, 20] = np.arange(5)[:, None]
+    frames = list(video.side_by_side(episodes, [np.ones(5, np.float32), np.zeros(3, np.float32)]))
+    assert len(frames) == 5
+    assert len({frame.shape for frame in frames}) == 1
+    for step, frame in enumerate(frames):
+        # The first pixel of each episode, three times as large, below and right of a margin of 8.
+        assert (frame[8:11, 8:11] == 100).all()
+        assert (frame[38:41, 68:71] == step).all()
+        assert (frame[8:11, 208:211] == (101 if step < 3 else 177)).all()
+    captions = [frame[8 + 192 : 8 + 192 + 22] for frame in frames]
+    assert all((caption < 128).any() for caption in captions)
+    # The return of the first one grows with every step, that of the second stays at 0.
+    halves = [(caption[:, :204], caption[:, 204:]) for caption in captions]
+    assert len({first.tobytes() for first, _ in halves}) == 5
+    assert len({second.tobytes() for _, second in halves}) == 1
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (294, 272)), (2, (230, 408)), (10, (452, 1008)), (12, (674, 1008))])
+def test_episodes_side_by_side_fill_a_wide_screen(count, shape):
+    frame = next(video.side_by_side([np.zeros((2, 64, 64, 3), np.uint8)] * count, [np.zeros(2)] * count))
+    assert frame.shape[:2] == shape
