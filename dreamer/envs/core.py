@@ -40,7 +40,8 @@ class Env(Protocol):
         """Begin an episode and return its first step.
 
         With a seed, the episode depends on nothing but the seed and the actions; None draws the next episode from the
-        environment's own generator, which the last seed set.
+        environment's own generator, which the last seed set. Atari, where a game goes on after the loss of a life, and
+        DeepMind Lab say what they do instead.
         """
 
     def step(self, action: np.ndarray) -> dict:

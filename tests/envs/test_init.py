@@ -1,3 +1,4 @@
+import inspect
 import os
 import signal
 import subprocess
@@ -6,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from dreamer import envs
+from dreamer import config, envs
+from dreamer.envs import toy
 from dreamer.envs.rendering import Rendering
 
 
@@ -16,7 +18,7 @@ def test_import_is_light():
 import sys
 from dreamer import envs
 envs.tasks(), envs.other_tasks(), envs.validate("dmc", "walker_walk")
-heavy = {"tensorflow", "keras", "dm_control", "mujoco", "OpenGL"}
+heavy = {"tensorflow", "keras", "dm_control", "mujoco", "OpenGL", "gymnasium", "ale_py"}
 print(sorted({name.partition(".")[0] for name in sys.modules} & heavy))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -37,6 +39,30 @@ def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
         envs.make("dm_control", "walker_walk")
     with pytest.raises(ValueError, match='unknown task of dmc "cartpole_swing": the nearest .* cartpole_swingup, '):
         envs.make("dmc", "cartpole_swing")
+
+
+def test_every_key_of_the_config_belongs_to_a_suite():
+    options = set()
+    for suite in envs.SUITES.values():
+        parameters = set(inspect.signature(suite.constructor).parameters)
+        assert set(suite.options) | {"task"} <= parameters
+        options |= set(suite.options)
+    assert set(config.load().env.keys()) | {"training"} == options | {"renderer", "worker"}
+    with pytest.raises(TypeError, match=r"no suite takes: \['shadows'\]"):
+        envs.make("toy", "dot", shadows=1)
+
+
+def test_a_suite_gets_its_own_options_only(monkeypatch):
+    made = []
+    for name in ("dmc", "toy", "atari"):
+        recorder = lambda **kwargs: made.append(kwargs) or toy.Dot("dot", action_repeat=1, time_limit=1)  # noqa: E731
+        monkeypatch.setitem(envs.SUITES, name, envs.SUITES[name]._replace(constructor=recorder, rendering="none"))
+        envs.make(name, envs.SUITES[name].tasks[0], training=True, **config.load().env)
+    dmc, dot, atari = made
+    assert dmc == {"task": "acrobot_swingup", "action_repeat": 2, "time_limit": 1000, "camera": -1, "shadow_map": 0}
+    assert dot == {"task": "dot", "action_repeat": 2, "time_limit": 1000}
+    assert atari["training"] is atari["life_loss"] is True
+    assert not {"camera", "shadow_map", "hold_out"} & set(atari)
 
 
 def test_renders_beside_tensorflow():
