@@ -228,16 +228,21 @@ def _inspect(command, *arguments, **options) -> int:
     except inspection.RunError as error:
         raise UsageError(error) from error
     except inspection.FAULTS as error:
-        if isinstance(error, OSError) and error.strerror:
-            return _fail(f"{error.filename or 'writing'}: {error.strerror}", 1)
+        if isinstance(error, OSError) and error.filename:
+            return _fail(f"{error.filename}: {error.strerror}", 1)
         return _fail(getattr(error, "message", error), 1)
     return 0
 
 
 def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, ...]) -> config.Config:
     """The config of the run that a command inspects, once all is checked and set up for it. Raises UsageError."""
-    if out is not None and (out.suffix not in suffixes or out.is_dir()):
-        raise UsageError(f"{out}: expected a file that ends with {' or '.join(suffixes)}")
+    if out is not None:
+        if out.suffix not in suffixes or out.is_dir():
+            raise UsageError(f"{out}: expected a file that ends with {' or '.join(suffixes)}")
+        # Playing the episodes takes minutes: what would only fail when they are done is told before.
+        folder = next(parent for parent in out.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UsageError(f"{out}: cannot be written, {folder} is no directory that takes files")
     path = args.logdir / "config.yaml"
     if not path.is_file():
         raise UsageError(f"{args.logdir} {_what_is_missing(args.logdir)}")
@@ -263,7 +268,7 @@ def _run_parser(command: str, description: str) -> "_Parser":
     parser.add_argument("--logdir", type=Path, required=True, metavar="RUN", help="log directory of the run")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="decides the episodes (default: 0)")
     for key in INSPECT_MAY_CHANGE:
-        parser.add_argument(f"--{key}", dest=key, metavar="X", help="other than in the run, see `dreamer configs`")
+        parser.add_argument(f"--{key}", dest=key, metavar="VALUE", help="as for train (default: that of the run)")
     return parser
 
 
@@ -442,6 +447,24 @@ def _scores(words: list[str]) -> int:
     return _show(compare.to_json(rows) if args.json else compare.to_text(rows, theirs.sources["curves"]))
 
 
+def _report(words: list[str]) -> int:
+    parser = _results_parser(
+        "report",
+        "Write one HTML page about runs, which needs no network: scores beside the paper's, curves, videos, errors of "
+        "the world model, settings, time.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="where the page goes")
+    args = _parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import report
+
+    with _results_errors(args.out):
+        written = report.write(args.runs, args.out, tasks=args.tasks, methods=args.methods, window=args.bin)
+    return _show(str(written))
+
+
 def _results_parser(command: str, description: str) -> "_Parser":
     """For the commands that show many runs."""
     parser = _parser(command, description)
@@ -489,6 +512,7 @@ COMMANDS = {
     "doctor": (_doctor, "Tell what this machine offers and what is missing."),
     "scores": (_scores, "Print the returns of runs beside the published ones."),
     "plot": (_plot, "Draw learning curves of runs."),
+    "report": (_report, "Write one page about runs: scores, curves, videos, settings, time."),
 }
 
 

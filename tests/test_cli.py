@@ -67,7 +67,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, eval, imagine, configs, tasks, doctor, scores, plot"),
+        (["x"], "There are train, eval, imagine, configs, tasks, doctor, scores, plot, report"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
@@ -169,13 +169,103 @@ def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
             cli.main([])
 
 
-@pytest.mark.parametrize("command", ["train", "configs", "tasks", "doctor", "scores", "plot"])
+@pytest.mark.parametrize(
+    "command", ["train", "eval", "imagine", "configs", "tasks", "doctor", "scores", "plot", "report"]
+)
 def test_help_of_every_command(command, capsys, started):
     assert cli.main([command, "--help"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: dreamer {command}" if command != "train" else "usage: dreamer [train]")
     assert max(map(len, out.splitlines())) < 90
     assert err == ""
+
+
+@pytest.fixture
+def inspected(monkeypatch, started):
+    """Replace what evaluates and imagines: collects (config, logdir, options); a list of errors is raised first."""
+    calls, errors = [], []
+
+    def inspect(run, logdir, **options):
+        if errors:
+            raise errors.pop()
+        calls.append((run, logdir, options))
+
+    class RunError(ValueError):
+        pass
+
+    inspection = types.SimpleNamespace(evaluate=inspect, imagine=inspect, RunError=RunError, FAULTS=(OSError, EOFError))
+    monkeypatch.setitem(sys.modules, "dreamer.training.inspection", inspection)
+    monkeypatch.setattr(training, "inspection", inspection, raising=False)
+    Path("run").mkdir()
+    config.load(["toy"], {"seed": "3"}).save("run/config.yaml")
+    return calls, errors, RunError
+
+
+def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
+    calls, _, _ = inspected
+    saved = config.load_file("run/config.yaml")
+    assert cli.main(["eval", "--logdir", "run"]) == 0
+    assert cli.main(["eval", "--logdir", "run", "--episodes", "4", "--seed", "9", "--video", "x/y.mp4"]) == 0
+    assert cli.main(["imagine", "--logdir", "run", "--out", "a.gif"]) == 0
+    words = ["--episodes", "2", "--horizon", "99", "--seed", "9", "--precision", "float32", "--env.worker", "false"]
+    assert cli.main(["imagine", "--logdir", "run", "--out", "a.mp4", *words]) == 0
+    assert calls == [
+        (saved, Path("run"), {"episodes": 10, "seed": 0, "video_path": None}),
+        (saved, Path("run"), {"episodes": 4, "seed": 9, "video_path": Path("x/y.mp4")}),
+        (saved, Path("run"), {"episodes": 5, "horizon": 45, "seed": 0, "out": Path("a.gif")}),
+        (
+            saved.replace(**{"precision": "float32", "env.worker": False}),
+            Path("run"),
+            {"episodes": 2, "horizon": 99, "seed": 9, "out": Path("a.mp4")},
+        ),
+    ]
+    assert sorted(os.listdir()) == ["run"]
+    assert os.listdir("run") == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["eval"], "the following arguments are required: --logdir"),
+        (["imagine", "--logdir", "run"], "the following arguments are required: --out"),
+        (["eval", "--logdir", "nowhere"], "nowhere does not exist: --logdir takes the log directory of a run"),
+        (["eval", "--logdir", "."], ". holds no config.yaml, so it is no run: did you mean half?"),
+        (["eval", "--logdir", "empty"], "empty holds no config.yaml, so it is no run"),
+        (["eval", "--logdir", "other"], "other cannot be opened by this version of dreamer: unknown key model.size "),
+        (["eval", "--logdir", "half"], "half cannot be opened by this version of dreamer: half/config.yaml: task"),
+        (
+            ["eval", "--logdir", "run", "--episodes", "0"],
+            "argument --episodes: expected a whole number above 0, got '0'",
+        ),
+        (["eval", "--logdir", "run", "--seed", "-1"], "argument --seed: expected a whole number, 0 or above, got '-1'"),
+        (["eval", "--logdir", "run", "--precision", "half"], "--precision: expected one of auto | float32 | bfloat16"),
+        (["eval", "--logdir", "run", "--video", "a.gif"], "a.gif: expected a file that ends with .mp4"),
+        (["imagine", "--logdir", "run", "--out", "a.avi"], "a.avi: expected a file that ends with .gif or .mp4"),
+        (["imagine", "--logdir", "run", "--out", "run"], "run: expected a file that ends with .gif or .mp4"),
+        (["imagine", "--logdir", "run", "--out", "run/config.yaml/a.gif"], "config.yaml is no directory that takes"),
+        (["imagine", "--logdir", "run", "--out", "a.gif", "--horizon", "x"], "argument --horizon: expected a whole"),
+    ],
+)
+def test_what_cannot_be_inspected(words, expected, inspected, capsys):
+    calls, _, _ = inspected
+    for folder in ("empty", "other", "half"):
+        Path(folder).mkdir()
+    text = Path("run/config.yaml").read_text()
+    Path("other/config.yaml").write_text(text.replace("model:\n", "model:\n  size: 3\n"))
+    Path("half/config.yaml").write_text(text.replace("task: dot\n", ""))
+    assert expected in complaint(capsys, words)
+    assert calls == []
+
+
+def test_what_goes_wrong_while_a_run_is_inspected(inspected, capsys):
+    _, errors, run_error = inspected
+    for error, code, expected in (
+        (run_error("run has no checkpoint yet"), 2, "run has no checkpoint yet"),
+        (EOFError("the environment is gone"), 1, "the environment is gone"),
+        (PermissionError(errno.EACCES, "Permission denied", "run/x"), 1, "run/x: Permission denied"),
+    ):
+        errors.append(error)
+        assert complaint(capsys, ["eval", "--logdir", "run"], code=code) == expected
 
 
 def test_general_help_and_version(capsys, started):

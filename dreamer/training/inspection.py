@@ -6,6 +6,8 @@ the run and leave it alone, apart from evaluation.json, so that it may well be t
 
 import contextlib
 import json
+import os
+import shutil
 import sys
 from typing import NamedTuple
 
@@ -94,7 +96,7 @@ def imagine(config, logdir, *, out, episodes, horizon, seed):
         )
     length = min(CONTEXT + horizon, shortest)
     if length < CONTEXT + horizon:
-        _say(f"{length - CONTEXT} imagined steps instead of {horizon}: the shortest episode has no more")
+        _say(f"imagined steps: {length - CONTEXT} instead of {horizon}, the shortest episode has no more")
     batch, starts = windows(played, length)
     if config.replay.tanh_rewards:
         batch = batch._replace(reward=np.tanh(batch.reward))
@@ -148,8 +150,10 @@ def _play(run, config, count, seed):
     """Yield `count` episodes of mode actions, and say how each one ended; `seed` decides them all."""
     driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: _seed(seed, _EPISODE, n))
     longest = -(-config.env.time_limit // config.env.action_repeat)
-    # None: a bar on a terminal only; what is printed about the episodes shows the progress elsewhere.
-    with tqdm(total=count * longest, unit=" steps", leave=False, disable=None) as bar:
+    # disable=None: a bar on a terminal only; what is printed about the episodes shows the progress elsewhere.
+    # Sizes are given because tqdm would draw nothing on a terminal that says it has no rows, as under Docker.
+    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
+    with tqdm(total=count * longest, unit=" steps", leave=False, disable=None, **size) as bar:
         for number in range(1, count + 1):
             bar.set_description(f"episode {number}/{count}")
             while not (episode := driver.step()):
@@ -166,5 +170,9 @@ def _seed(seed, *purpose):
 
 
 def _say(text):
-    tqdm.write(str(text), file=sys.stdout)
-    sys.stdout.flush()
+    try:
+        tqdm.write(str(text), file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `dreamer eval ... | head`: the reader has seen enough, but the files are still to be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -202,7 +202,7 @@ def scaled(step):
 def test_an_episode_that_is_shorter_than_asked_for(tmp_path, capsys):
     run = make_run(tmp_path, **{"env.time_limit": 5})
     imagine(run, tmp_path, horizon=45)
-    assert "1 imagined steps instead of 45: the shortest episode has no more" in capsys.readouterr().out
+    assert "imagined steps: 1 instead of 45, the shortest episode has no more" in capsys.readouterr().out
     run = make_run(tmp_path / "short", **{"env.time_limit": 4})
     with pytest.raises(RunError, match=r"has 5 steps, .* takes at least 6, 5 that the model sees and 1"):
         imagine(run, tmp_path / "short")
