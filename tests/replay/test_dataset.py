@@ -102,6 +102,7 @@ def draw_joined(length, lengths, n):
     for _ in range(n):
         pieces = draw_joined_window(rng, episodes, ends, length)
         assert sum(piece.count for piece in pieces) == length
+        assert all(0 < piece.count <= piece.episode.length - piece.start for piece in pieces)
         for before, piece in zip(pieces[:-1], pieces[1:], strict=True):
             assert before.start + before.count == before.episode.length
             assert piece.start == 0
