@@ -87,7 +87,7 @@ def clipped_gradients(adam, variables):
 
 
 @pytest.fixture(scope="module")
-def steps():
+def steps(eager):
     """One step of each from the same weights, batch and noise, and the features imagined before it."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
     config = load(["debug"], SIZES)
