@@ -58,9 +58,13 @@ def methods_of(entries: Iterable[scores.Scores]) -> list[str]:
 
 
 def of(entries: Iterable[scores.Scores], task: str, method: str) -> list[scores.Scores]:
-    """The runs of a method on a task, in the order of their seeds (as text where a seed is text)."""
-    runs = [entry for entry in entries if (entry.task, entry.method) == (task, method)]
-    return sorted(runs, key=lambda run: (isinstance(run.seed, str), run.seed))
+    """The runs of a method on a task, in the order of their seeds."""
+    return sorted((entry for entry in entries if (entry.task, entry.method) == (task, method)), key=seed_order)
+
+
+def seed_order(run: scores.Scores) -> tuple:
+    """Sorts runs by their seeds: numbers, then text."""
+    return isinstance(run.seed, str), run.seed
 
 
 def random_returns(entries: list[scores.Scores]) -> tuple[dict[str, float], list[str]]:
@@ -116,10 +120,10 @@ def align(runs: list[scores.Scores], *, window: float | None = None, bins: int =
 
 
 def spread(ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [P] and sample standard deviation [P] over the runs of ys [runs, P]; NaN deviation below two runs."""
+    """Mean [P] and sample standard deviation [P] over the runs of ys [runs, P]; NaN below one and two runs."""
     known = np.isfinite(ys)
     count = known.sum(axis=0)
-    mean = np.where(known, ys, 0).sum(axis=0) / count
+    mean = np.where(count > 0, np.where(known, ys, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
     squares = np.where(known, (ys - mean) ** 2, 0).sum(axis=0)
     return mean, np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 

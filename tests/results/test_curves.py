@@ -109,9 +109,10 @@ def test_align_averages_in_windows_when_there_are_many_points():
 
 
 def test_spread_uses_the_runs_that_are_there():
-    mean, std = curves.spread(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan], [8.0, np.nan, 5.0]]))
-    np.testing.assert_allclose(mean, [4, 3, 5])
-    np.testing.assert_allclose(std, [np.sqrt((9 + 1 + 16) / 2), np.sqrt(2), np.nan])
+    nan = np.nan
+    mean, std = curves.spread(np.array([[1.0, 2.0, nan, nan], [3.0, 4.0, nan, nan], [8.0, nan, 5.0, nan]]))
+    np.testing.assert_allclose(mean, [4, 3, 5, nan])
+    np.testing.assert_allclose(std, [np.sqrt((9 + 1 + 16) / 2), np.sqrt(2), nan, nan])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,329 @@
+"""`dreamer report`: one HTML page about any number of runs, which needs no other file and no network.
+
+The page is report.html, a template; what follows computes its tables and the points of its curves. plotly draws the
+curves when the page is opened, so that they can be hovered and enlarged.
+"""
+
+import base64
+import math
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image, ImageSequence
+from plotly.offline import get_plotlyjs
+
+from dreamer.results import compare, curves, published, runs, style, video
+from dreamer.results.files import replacing
+from dreamer.results.runs import Run
+from dreamer.results.scores import Scores
+
+TEMPLATE = Path(__file__).with_name("report.html")
+IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
+PREDICTION_FPS = 10
+HOVERED = 61  # points of a straight line
+PARTS = {  # of a run's time, in the order in which they are shown, with their colours
+    "training": style.COLORS[0],
+    "acting": style.COLORS[1],
+    "evaluation": style.COLORS[2],
+    "waiting_for_data": style.COLORS[3],
+    "saving": style.COLORS[4],
+    "other": "#a8a8a8",
+}
+
+
+def write(
+    paths: Iterable[Path],
+    out: Path,
+    *,
+    tasks: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    window: float | None = None,
+) -> Path:
+    """Write the page about all runs at or below `paths` to `out`, an .html file, in one step; returns `out`.
+
+    tasks, methods, window: as in curves.collect and curves.align. Files that cannot be used are left out with one line
+    each on stderr. Raises ValueError if no run is left or out has another suffix.
+    """
+    out = Path(out)
+    if out.suffix not in (".html", ".htm") or out.is_dir():
+        raise ValueError(f"{out}: the report is one file that ends with .html")
+    entries = curves.collect(paths, tasks, methods)
+    found, problems = runs.read(entries)
+    references, more = curves.random_returns(entries)
+    curves.complain(problems + more)
+    page = render(found, published.load(), references, window)
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return out
+
+
+def render(
+    found: list[Run], theirs: published.Published, references: dict[str, float], window: float | None = None
+) -> str:
+    """The page. references: mean return of random actions per task. Names bad videos on stderr and leaves them out."""
+    methods = curves.methods_of(run.scores for run in found)
+    found = sorted(
+        found,
+        key=lambda run: (run.scores.task, methods.index(run.scores.method), *curves.seed_order(run.scores)),
+    )
+    entries = [run.scores for run in found]
+    table = compare.rows(entries, theirs, window)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"human": curves.human, "duration": duration, "task": curves.title, "method": curves.label}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        runs=found,
+        tasks=curves.tasks_of(entries),
+        methods=methods,
+        colors=style.COLORS,
+        rows=table,
+        totals=compare.totals(table),
+        published=theirs,
+        has_published=any(theirs.scores(row.task) for row in table),
+        has_random=bool(references),
+        mixed=mixed_settings(found),
+        returns=return_charts(entries, theirs, references, window),
+        world_model=world_model_charts(found),
+        modelled={run.scores.method for run in found if run.open_loop or run.series("eval/open_loop_image_error")[0]},
+        videos=videos(found),
+        settings=settings(found),
+        times=times(found),
+        parts=PARTS,
+        plotly=Markup(get_plotlyjs()),  # the library's own script, without an end tag in it
+    )
+
+
+def return_charts(
+    entries: list[Scores], theirs: published.Published, references: dict[str, float], window: float | None
+) -> list[dict]:
+    """One chart per task: mean and standard deviation of each method, its runs, the published curve, random actions."""
+    charts, methods = [], curves.methods_of(entries)
+    for task in curves.tasks_of(entries):
+        lines = []
+        right = max(max(run.xs) for run in entries if run.task == task)
+        # Only points can be hovered, so that straight lines get some on the way.
+        grid = np.linspace(0, right, HOVERED)
+        if task in references:
+            ys = np.full(HOVERED, references[task])
+            lines.append(_line("random actions", grid, ys, color="grey", kind="reference"))
+        if (curve := theirs.curve(task)) and right > curve.xs[0]:
+            xs = np.union1d(grid, curve.xs)
+            xs = xs[(xs >= curve.xs[0]) & (xs <= min(right, curve.xs[-1]))]
+            mean, std = (np.interp(xs, curve.xs, values) for values in (curve.mean, curve.std))
+            lines.append(_line("Dreamer, published", xs, mean, color="ink", kind="published", spread=std))
+        for method in reversed(methods):  # the first method lies on top
+            if not (group := curves.of(entries, task, method)):
+                continue
+            xs, ys = curves.align(group, window=window)
+            mean, std = curves.spread(ys)
+            color, name = methods.index(method), curves.label(method)
+            if len(group) > 1:
+                for run, row in zip(group, ys, strict=True):
+                    lines.append(_line(f"{name}, seed {run.seed}", xs, row, color=color, kind="run"))
+                name = f"{name}, mean of {len(group)}"
+            lines.append(_line(name, xs, mean, color=color, spread=std))
+        charts.append(_chart(curves.title(task), "Environment frames", "Evaluation return", lines, frames=True))
+    return charts
+
+
+def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
+    """Per task: open-loop errors of image and reward against the horizon, and of the image while the run went on.
+
+    Each is the mean over the runs of a method. Repeating what was last observed is what the model must beat.
+    """
+    tasks, methods = curves.tasks_of(run.scores for run in found), curves.methods_of(run.scores for run in found)
+    charts = {task: [] for task in tasks}
+    for task in tasks:
+        groups = {
+            method: [run for run in found if (run.scores.task, run.scores.method) == (task, method)]
+            for method in methods
+        }
+        for what in ("image", "reward"):
+            lines = []
+            for color, group in enumerate(groups.values()):
+                if last := [run.open_loop[-1] for run in group if run.open_loop and what in run.open_loop[-1]]:
+                    lines += _horizon_lines(last, what, curves.label(methods[color]), color)
+            if lines:
+                title = f"{what.capitalize()}, against the imagined step"
+                charts[task].append(_chart(title, "Imagined step", f"{what.capitalize()} error", lines))
+        lines = []
+        for color, group in enumerate(groups.values()):
+            for key, name, kind in (
+                ("eval/open_loop_image_error", curves.label(methods[color]), "method"),
+                ("eval/repeat_frame_image_error", "repeating the last image", "repeat"),
+            ):
+                known = [(run, *run.series(key)) for run in group]
+                if known := [run.scores._replace(xs=xs, ys=ys) for run, xs, ys in known if xs]:
+                    xs, ys = curves.align(known)
+                    lines.append(_line(name, xs, curves.spread(ys)[0], color=color, kind=kind))
+        if lines:
+            charts[task].append(
+                _chart("Image, against frames", "Environment frames", "Image error", lines, frames=True)
+            )
+    return [(curves.title(task), of) for task, of in charts.items() if of]
+
+
+def videos(found: list[Run]) -> list[dict]:
+    """Of the first run of each method on each task that has videos: the newest episode and prediction, as data URIs."""
+    firsts = {}
+    for run in found:
+        if run.episode or run.prediction:
+            firsts.setdefault((run.scores.task, run.scores.method), run)
+    of_runs = []
+    for run in firsts.values():
+        returns = dict(zip(run.scores.xs, run.scores.ys, strict=True))
+        shown = []
+        for path, caption, read in (
+            (run.episode, "Episode", Path.read_bytes),
+            (run.prediction, "Open-loop prediction", _as_mp4),
+        ):
+            if path is None:
+                continue
+            try:
+                content = read(path)
+            except (OSError, SyntaxError) as error:  # Pillow calls some broken GIFs a syntax error
+                curves.complain([f"{path}: cannot be shown ({error})"])
+                continue
+            frames = runs.frames_of(path)
+            shown.append(
+                {
+                    "caption": caption,
+                    "frames": frames,
+                    "return": returns.get(frames) if path == run.episode else None,
+                    "uri": f"data:video/mp4;base64,{base64.b64encode(content).decode()}",
+                }
+            )
+        of_runs.append({"run": run, "shown": shown})
+    return of_runs
+
+
+def settings(found: list[Run]) -> dict:
+    """Groups of runs with equal settings, the keys in which the groups differ, and those that all share."""
+    groups = defaultdict(list)
+    for run in found:
+        if run.settings:
+            groups[_own_settings(run)].append(run)
+    values = [dict(own) for own in groups]
+    keys = list(dict.fromkeys(key for of in values for key in of))
+    differ = [key for key in keys if len({of.get(key) for of in values}) > 1]
+    return {
+        "groups": list(groups.values()),
+        "differ": [(key, [of.get(key) for of in values]) for key in differ],
+        "shared": [(key, values[0][key]) for key in keys if key not in differ],
+    }
+
+
+def mixed_settings(found: list[Run]) -> set[tuple[str, str]]:
+    """(task, method) of the rows that average over runs with different settings, which a mean should not hide."""
+    known = defaultdict(set)
+    for run in found:
+        if run.settings:
+            known[run.scores.task, run.scores.method].add(_own_settings(run))
+    return {key for key, different in known.items() if len(different) > 1}
+
+
+def times(found: list[Run]) -> list[dict]:
+    """Of every run that has metrics: frames, updates, seconds, shares of its parts, and the machines it ran on."""
+    rows = []
+    for run in found:
+        if not run.metrics:
+            continue
+        seconds, parts = run.seconds()
+        frames = max(line["step"] for line in run.metrics)
+        unknown = sum(amount for name, amount in parts.items() if name not in PARTS)
+        shares = Counter({name: parts.get(name, 0) for name in PARTS}) + Counter(other=unknown)
+        rows.append(
+            {
+                "run": run,
+                "frames": frames,
+                "updates": max(run.series("train/updates")[1], default=None),
+                "seconds": seconds,
+                "speed": frames / seconds if seconds else None,
+                "shares": [(name, shares[name] / seconds) for name in PARTS if shares[name]] if seconds else [],
+                "machines": list(dict.fromkeys(filter(None, map(_machine, run.machines)))),
+            }
+        )
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Short form of a time: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def _chart(title: str, x: str, y: str, lines: list[dict], frames: bool = False) -> dict:
+    return {"title": title, "x": x, "y": y, "lines": lines, "frames": frames}
+
+
+def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None) -> dict:
+    line = {"name": name, "color": color, "kind": kind, "xs": _numbers(xs), "ys": _numbers(ys)}
+    if spread is not None and np.isfinite(spread).any():
+        line["spread"] = _numbers(spread)
+    return line
+
+
+def _numbers(values) -> list:
+    """For JSON: five significant digits, null for what is not finite."""
+    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in np.asarray(values, float).tolist()]
+
+
+def _horizon_lines(last: list[dict], what: str, name: str, color: int) -> list[dict]:
+    """The error of a method's runs at their newest evaluations, and that of repeating what was last observed."""
+    steps = min(len(line[key]) for line in last for key in (what, f"{what}_repeat"))
+    return [
+        _line(
+            text,
+            np.arange(1, steps + 1),
+            curves.spread(np.stack([runs.errors(line, key)[:steps] for line in last]))[0],
+            color=color,
+            kind=kind,
+        )
+        for key, text, kind in (
+            (what, name, "method"),
+            (f"{what}_repeat", f"repeating the last {what}", "repeat"),
+        )
+    ]
+
+
+def _as_mp4(path: Path) -> bytes:
+    """A GIF as MP4: a tenth of its size, and it can be paused."""
+    with Image.open(path) as image:
+        # A GIF stores equal frames in a row as one that is shown for longer.
+        frames = [
+            np.asarray(frame.convert("RGB"))
+            for frame in ImageSequence.Iterator(image)
+            for _ in range(max(1, round(frame.info.get("duration", 0) * PREDICTION_FPS / 1000)))
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        video.save_mp4(Path(folder) / "video.mp4", np.stack(frames), fps=PREDICTION_FPS)
+        return (Path(folder) / "video.mp4").read_bytes()
+
+
+def _machine(line: dict) -> str:
+    """One line of machines.jsonl in words."""
+    gpus = [f"{count} x {name}" if count > 1 else name for name, count in Counter(line.get("gpus") or ()).items()]
+    cores = f"{line['cores']} cores" if line.get("cores") else None
+    return ", ".join(str(part) for part in (*gpus, line.get("cpu"), cores, line.get("precision")) if part)
+
+
+def _own_settings(run: Run) -> tuple[tuple[str, str], ...]:
+    """(key, value in words) of everything but the run's identity, in the order of the file."""
+    return tuple(
+        (key, str(value).lower() if isinstance(value, bool) else str(value))
+        for key, value in run.settings.items()
+        if key not in IDENTITY
+    )

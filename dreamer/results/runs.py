@@ -1,0 +1,161 @@
+"""What a run leaves in its directory beside the scores: settings, metrics, open-loop errors, machines and videos.
+
+Every file may be missing, cut short or damaged: what cannot be used is named and left out.
+"""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from dreamer.results import scores
+
+
+class Run(NamedTuple):
+    """A run; what its directory does not hold is empty or None. The videos are those of the newest evaluation.
+
+    settings: value of every key, {"model.deter": 200, ...}; metrics, open_loop and machines: the objects in the lines
+    of metrics.jsonl, open_loop.jsonl and machines.jsonl.
+    """
+
+    scores: scores.Scores
+    settings: dict[str, object]
+    metrics: list[dict]
+    open_loop: list[dict]
+    machines: list[dict]
+    episode: Path | None
+    prediction: Path | None
+
+    def series(self, name: str) -> tuple[list[float], list[float]]:
+        """Frames and values of a metric, in the order of the file, without the values that are not finite."""
+        lines = [line for line in self.metrics if _is_number(line.get(name))]
+        return [line["step"] for line in lines], [line[name] for line in lines]
+
+    def seconds(self) -> tuple[float, dict[str, float]]:
+        """Seconds of work in all, and of its parts such as "training" and "acting"; what is in no part is "other"."""
+        total, parts = 0.0, Counter()
+        for line in self.metrics:
+            seconds = line.get("time/seconds")
+            if not _is_number(seconds):
+                continue
+            total += seconds
+            for name, share in line.items():
+                if name.startswith("time/") and name != "time/seconds" and _is_number(share):
+                    parts[name.removeprefix("time/")] += share * seconds
+        if total:
+            parts["other"] = max(0.0, total - sum(parts.values()))
+        return total, dict(parts)
+
+
+def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
+    """The runs behind scores, in their order, and one line for each file or part of one that cannot be used.
+
+    Score files with several runs have no directory of their own: those runs have their scores and nothing else.
+    """
+    holds = Counter(entry.path for entry in entries)
+    runs, problems = [], []
+    for entry in entries:
+        directory = entry.path.parent
+        if holds[entry.path] > 1 or entry.path.name != scores.FILENAME:
+            runs.append(Run(entry, {}, [], [], [], None, None))
+            continue
+        open_loop = [
+            line
+            for line in _lines(directory / "open_loop.jsonl", problems)
+            if _is_open_loop(line, directory / "open_loop.jsonl", problems)
+        ]
+        run = Run(
+            entry,
+            settings=_settings(directory / "config.yaml", problems),
+            metrics=_lines(directory / "metrics.jsonl", problems),
+            open_loop=open_loop,
+            machines=_lines(directory / "machines.jsonl", problems),
+            episode=_newest(directory / "videos", "-episode.mp4"),
+            prediction=_newest(directory / "videos", "-open-loop.gif"),
+        )
+        runs.append(run)
+    return runs, problems
+
+
+def frames_of(video: Path) -> int | None:
+    """The frame count that a video's name begins with."""
+    digits = video.name.partition("-")[0]
+    return int(digits) if digits.isdecimal() else None
+
+
+def errors(line: dict, name: str) -> np.ndarray:
+    """Errors against the horizon [imagined steps] of a line of open_loop.jsonl; NaN where they were not finite."""
+    return np.array([math.nan if value is None else value for value in line[name]], float)
+
+
+def _lines(path: Path, problems: list[str]) -> list[dict]:
+    """Objects with a step, one per line. A last line without an end is still being written: it does not count."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+        return []
+    objects, bad = [], []
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and _is_number(value.get("step")):
+            objects.append(value)
+        else:
+            bad.append(number)
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        problems.append(f'{path}: line {bad[0]}{more} is not {{"step": frames, ...}}: left out')
+    return objects
+
+
+def _is_open_loop(line: dict, path: Path, problems: list[str]) -> bool:
+    """Whether each kind of error is there with that of repeating, or neither: some models imagine no images."""
+    for what in ("image", "reward"):
+        names = (what, f"{what}_repeat")
+        for name in names if any(name in line for name in names) else ():
+            values = line.get(name)
+            if not isinstance(values, list) or not all(value is None or _is_number(value) for value in values):
+                problems.append(f"{path}: {name} at step {line['step']} is no list of numbers: left out")
+                return False
+    return True
+
+
+def _settings(path: Path, problems: list[str]) -> dict[str, object]:
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        return {}
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        problems.append(f"{path}: cannot be read ({str(error).splitlines()[0]})")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path}: expected keys and values")
+        return {}
+    return dict(_flat(content))
+
+
+def _flat(settings: dict, prefix: str = ""):
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _newest(videos: Path, ending: str) -> Path | None:
+    found = [path for path in videos.glob(f"*{ending}") if frames_of(path) is not None]
+    return max(found, key=frames_of, default=None)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,270 @@
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamer.results import published, report, runs, scores, video
+
+CHEETAH = "dmc_cheetah_run"
+
+
+def write_run(directory, *, task=CHEETAH, method="dreamer", seed=0, ys=(10.0, 50.0), settings="", **metrics):
+    """A run that was evaluated at 50,000 and 105,000 frames, with everything that a run leaves but checkpoints."""
+    directory.mkdir(parents=True)
+    xs = [50_000, 105_000][: len(ys)]
+    content = {"task": task, "method": method, "seed": seed, "xs": xs, "ys": list(ys)}
+    (directory / "scores.json").write_text(json.dumps(content))
+    (directory / "random.json").write_text('{"mean": 7.5, "std": 1.0, "episodes": 5}')
+    (directory / "config.yaml").write_text(f"task: x\nseed: {seed}\nmodel:\n  deter: 200\n{settings}")
+    lines = [
+        {"step": 50_000, "train/updates": 400, "time/training": 0.5, "time/acting": 0.25, "time/seconds": 7200},
+        {"step": 50_000, "eval/open_loop_image_error": 40.0 + seed, "eval/repeat_frame_image_error": 90.0},
+        {"step": 105_000, "train/updates": 900, "time/training": 0.5, "time/seconds": 3600},
+    ]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    errors = {"image": [1.0 + seed, 3.0 + seed], "image_repeat": [2.0, 9.0], "reward": [0.5, 1.0]}
+    last = {"step": 105_000, "context": 5, **errors, "reward_repeat": [0.25, None]}
+    first = {**last, "step": 50_000, "image": [100.0, 100.0]}
+    (directory / "open_loop.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+    machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": ["a GPU", "a GPU"], "precision": "bfloat16"}
+    (directory / "machines.jsonl").write_text(f"{json.dumps(machine)}\n" * 2)
+    frames = np.random.default_rng(seed).integers(0, 255, (3, 32, 64, 3), np.uint8)
+    video.save_mp4(directory / "videos" / "0000105000-episode.mp4", frames, fps=25)
+    # The last frame stays: a GIF stores that as a longer time.
+    video.save_gif(directory / "videos" / "0000105000-open-loop.gif", frames[[0, 1, 2, 2]], fps=10)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "a", seed=0)
+    write_run(folder / "b", seed=1, ys=(20.0, 90.0))
+    write_run(folder / "c", task="toy_dot", method="mine", settings="steps: 7\n", ys=(3.0,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return report.write([folder], folder / "report.html")
+
+
+def found(folder):
+    """The runs in the order of their directories' names."""
+    return sorted(runs.read(scores.find([folder])[0])[0], key=lambda run: run.scores.path)
+
+
+def own_text(page):
+    """The page without plotly's script, of which no address is ever opened, and without the videos."""
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", text, flags=re.DOTALL)
+    return re.sub(r"data:video/mp4;base64,[\w+/=]+", "data:", text)
+
+
+def cells(page, section):
+    text = own_text(page)
+    table = text[text.index(f'<section id="{section}">') :].partition("</table>")[0]
+    rows = re.findall(r"<tr.*?</tr>", table, flags=re.DOTALL)
+    return [[re.sub(r"<.*?>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row)] for row in rows][1:]
+
+
+def test_scores_stand_beside_the_published_ones(page):
+    curve = published.load().curve(CHEETAH)
+    theirs = curve.mean[1]  # at 105,000 frames
+    final = ["894.6", "496.1", "523.8", "213.9"]
+    assert cells(page, "scores") == [
+        ["Cheetah Run", "Dreamer", "2", "105,000", "70.0", "28.3", f"{theirs:.1f}", f"{70 / theirs:.2f}", *final],
+        ["Dot", "mine", "1", "50,000", "3.0", "", *["–"] * 6],
+    ]
+
+
+def test_time_and_hardware(page):
+    first, second, third = cells(page, "time")
+    assert first == [
+        "Cheetah Run",
+        "Dreamer",
+        "0",
+        "105,000",
+        "900",
+        "3 h 00 min",
+        "9.7",
+        "",
+        "2 x a GPU, a CPU, 2 cores, bfloat16",
+    ]
+    assert second[2] == "1"
+    assert third[:2] == ["Dot", "mine"]
+    # Of 10,800 seconds, training took half and acting a quarter of the first 7,200.
+    assert re.findall(r'title="(.*?)"', own_text(page))[:3] == ["training: 50 %", "acting: 17 %", "other: 33 %"]
+
+
+def test_settings_in_which_runs_differ(folder, page):
+    settings = report.settings(found(folder))
+    assert [[run.scores.seed for run in group] for group in settings["groups"]] == [[0, 1], [0]]
+    assert settings["differ"] == [("steps", [None, "7"])]
+    assert settings["shared"] == [("model.deter", "200")]
+    assert cells(page, "settings") == [["steps", "–", "7"]]
+
+
+def test_a_mean_over_different_settings_is_marked(tmp_path):
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1, settings="steps: 7\n")
+    assert report.mixed_settings(found(tmp_path)) == {(CHEETAH, "dreamer")}
+    assert cells(report.write([tmp_path], tmp_path / "r.html"), "scores")[0][1] == "Dreamer *"
+
+
+def test_returns_beside_the_published_curve(folder):
+    entries = [run.scores for run in found(folder)]
+    cheetah, dot = report.return_charts(entries, published.load(), {CHEETAH: 7.5}, None)
+    lines = {line["name"]: line for line in cheetah["lines"]}
+    assert list(lines) == [
+        "random actions",
+        "Dreamer, published",
+        "Dreamer, seed 0",
+        "Dreamer, seed 1",
+        "Dreamer, mean of 2",
+    ]
+    mean = lines["Dreamer, mean of 2"]
+    assert (mean["xs"], mean["ys"], mean["spread"]) == ([50_000, 105_000], [15, 70], [7.0711, 28.284])
+    theirs = lines["Dreamer, published"]
+    curve = published.load().curve(CHEETAH)
+    assert (theirs["xs"][0], theirs["xs"][-1]) == (5000, 105_000)
+    assert (theirs["ys"][0], theirs["ys"][-1]) == (curve.mean[0], curve.mean[1])
+    assert set(lines["random actions"]["ys"]) == {7.5}
+    assert [(line["name"], line["color"]) for line in dot["lines"]] == [("mine", 1)]
+
+
+def test_errors_of_the_world_model_are_means_over_the_newest_evaluations(folder):
+    (task, (image, reward, frames)), (other, _) = report.world_model_charts(found(folder))
+    assert (task, other) == ("Cheetah Run", "Dot")
+    assert [(line["xs"], line["ys"]) for line in image["lines"]] == [([1, 2], [1.5, 3.5]), ([1, 2], [2, 9])]
+    assert [line["ys"] for line in reward["lines"]] == [[0.5, 1], [0.25, None]]
+    assert [(line["xs"], line["ys"]) for line in frames["lines"]] == [([50_000], [40.5]), ([50_000], [90])]
+
+
+def test_a_model_that_imagines_no_images_has_its_errors_of_rewards(tmp_path):
+    directory = write_run(tmp_path / "run")
+    (directory / "open_loop.jsonl").write_text('{"step": 9, "context": 5, "reward": [0.5], "reward_repeat": [1]}\n')
+    (directory / "metrics.jsonl").write_text("")
+    ((_, (chart,)),) = report.world_model_charts(found(tmp_path))
+    assert [line["ys"] for line in chart["lines"]] == [[0.5], [1]]
+
+
+def test_videos_are_the_newest_ones_of_the_first_run(folder, tmp_path):
+    cheetah, dot = report.videos(found(folder))
+    assert (cheetah["run"].scores.seed, dot["run"].scores.task) == (0, "toy_dot")
+    episode, prediction = (base64.b64decode(shown["uri"].partition(",")[2]) for shown in cheetah["shown"])
+    assert episode == (folder / "a" / "videos" / "0000105000-episode.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(prediction)
+    assert np.shape(imageio.mimread(tmp_path / "a.mp4")) == (4, 32, 64, 3)
+
+
+def test_a_video_that_is_broken_is_named_and_left_out(tmp_path, capsys):
+    directory = write_run(tmp_path / "run")
+    gif = directory / "videos" / "0000105000-open-loop.gif"
+    for content in (b"", b"GIF89a", gif.read_bytes()[:200]):
+        gif.write_bytes(content)
+        (of_run,) = report.videos(found(tmp_path))
+        assert [shown["caption"] for shown in of_run["shown"]] == ["Episode"]
+        assert of_run["shown"][0]["return"] == 50
+        (problem,) = capsys.readouterr().err.splitlines()
+        assert problem.startswith(f"{gif}: cannot be shown (")
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    text = own_text(page)
+    assert len(text) < 100_000
+    references = re.findall(r"(?:src|href|action|data)\s*=\s*[\"'](.*?)[\"']", text)
+    assert [target for target in references if not target.startswith(("data:", "#"))] == []
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", text)
+    assert page.stat().st_size < 6e6
+
+
+def test_names_cannot_become_part_of_the_page(tmp_path):
+    write_run(tmp_path / "run", task="</script><b>x", method='"><img src=x>')
+    text = own_text(report.write([tmp_path], tmp_path / "r.html"))
+    assert "<b>x" not in text.lower()
+    assert "<img" not in text
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    (tmp_path / "run").mkdir()
+    content = {"task": "toy_dot", "method": "dreamer", "seed": 0, "xs": [100], "ys": [1.5]}
+    (tmp_path / "run" / "scores.json").write_text(json.dumps(content))
+    text = own_text(report.write([tmp_path], tmp_path / "r.html"))
+    assert re.findall(r'<section id="(.*?)"', text) == ["scores", "curves"]
+    assert "Published" not in text
+
+
+def test_bad_input(tmp_path, folder):
+    for out in ("report.txt", "report"):
+        with pytest.raises(ValueError, match=r"the report is one file that ends with \.html$"):
+            report.write([folder], tmp_path / out)
+    with pytest.raises(ValueError, match="^nothing to show"):
+        report.write([tmp_path], tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.4, "4 s"), (99, "99 s"), (101, "2 min"), (5939, "99 min"), (6000, "1 h 40 min"), (200_000, "2 d 7 h")],
+)
+def test_durations(seconds, text):
+    assert report.duration(seconds) == text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Run headless Chromium on a page without any network; returns what it prints."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        assert not os.environ.get("CI"), "chromium must be installed where CI runs"
+        pytest.skip("chromium is not installed")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def browse(page, scheme, *options):
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+        command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,1400", "--hide-scrollbars"]
+        command += [f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"]
+        command += ["--enable-logging=stderr", *options, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+        assert "CONSOLE" not in done.stderr, done.stderr  # what the page's scripts complain about
+        return done.stdout
+
+    return browse
+
+
+def test_curves_are_drawn_in_the_colours_of_a_dark_page_and_can_be_hovered(page, browser, tmp_path):
+    script = """<script>
+    Plotly.Fx.hover(document.querySelector(".plot"), {xval: 105000});
+    const texts = document.querySelectorAll(".hoverlayer text");
+    document.body.dataset.hover = [...texts].map((text) => text.textContent).join("|");
+    document.body.dataset.page = getComputedStyle(document.body).backgroundColor;
+    </script></body>"""
+    copy = tmp_path / "report.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    dom = browser(copy, "dark", "--dump-dom")
+    # Two learning curves, and three charts of the world model for each of two tasks.
+    assert len(re.findall(r'<div class="plot js-plotly-plot"', dom)) == 8
+    assert len(re.findall(r'class="xtitle"', dom)) == 8
+    assert dom.count("rgb(74, 168, 232)") > 8
+    assert 'data-page="rgb(20, 23, 26)"' in dom
+    hover = re.search(r'data-hover="(.*?)"', dom)[1].split("|")
+    assert hover[0] == "105,000"
+    assert "Dreamer, mean of 2 : 70 ± 28.3" in hover
+    assert "random actions : 7.5" in hover
+
+
+def test_a_picture_of_the_light_page(page, browser, tmp_path):
+    browser(page, "light", f"--screenshot={tmp_path / 'page.png'}")
+    image = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    assert image.shape == (1400, 1200, 3)
+    assert (image == 255).all(-1).mean() > 0.7
+    for color in ((0, 114, 178), (213, 94, 0)):  # the curves of two methods
+        assert (np.abs(image - color).max(-1) <= 3).sum() > 100

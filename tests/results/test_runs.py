@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+
+from dreamer.results import runs, scores
+
+OPEN_LOOP = {"step": 20, "context": 5, "image": [1.0, 2.0], "image_repeat": [3.0, 4.0], "reward": [0.5, None]}
+OPEN_LOOP["reward_repeat"] = [0.25, 0.125]
+
+
+def write_run(directory, **files):
+    """A run with its scores and, by name without suffix, the text of further files."""
+    directory.mkdir(parents=True)
+    content = {"task": "toy_dot", "method": "dreamer", "seed": 0, "xs": [10, 20], "ys": [1, 2]}
+    (directory / "scores.json").write_text(json.dumps(content))
+    for name, text in files.items():
+        (directory / name.replace("_jsonl", ".jsonl").replace("_yaml", ".yaml")).write_text(text)
+    return directory
+
+
+def lines(*objects):
+    return "".join(json.dumps(value) + "\n" for value in objects)
+
+
+def read_one(directory):
+    entries, problems = scores.find([directory])
+    (run,), more = runs.read(entries)
+    return run, problems + more
+
+
+def test_everything_that_a_run_leaves(tmp_path):
+    metrics = lines(
+        {"step": 10, "train/kl": 3.5, "time/training": 0.5, "time/acting": 0.25, "time/seconds": 100},
+        {"step": 10, "eval/return": 1.0},
+        {"step": 20, "train/kl": None, "time/training": 1.0, "time/seconds": 20},
+    )
+    directory = write_run(
+        tmp_path / "run",
+        metrics_jsonl=metrics,
+        open_loop_jsonl=lines(OPEN_LOOP),
+        config_yaml="suite: toy\nenv:\n  action_repeat: 2\nmodel: {lr: 6e-4, discount_head: false}\n",
+        machines_jsonl=lines({"step": 0, "cpu": "a CPU", "cores": 2}),
+    )
+    (directory / "videos").mkdir()
+    for name in ("0000000010-episode.mp4", "0000000020-episode.mp4", "0000000010-open-loop.gif", "x-episode.mp4"):
+        (directory / "videos" / name).write_text("")
+    run, problems = read_one(directory)
+    assert problems == []
+    assert run.settings == {"suite": "toy", "env.action_repeat": 2, "model.lr": 6e-4, "model.discount_head": False}
+    assert run.series("train/kl") == ([10], [3.5])
+    assert run.series("absent") == ([], [])
+    assert run.seconds() == (120, {"training": 70, "acting": 25, "other": 25})
+    np.testing.assert_array_equal(runs.errors(run.open_loop[0], "reward"), [0.5, np.nan])
+    assert run.machines == [{"step": 0, "cpu": "a CPU", "cores": 2}]
+    assert run.episode.name == "0000000020-episode.mp4"
+    assert runs.frames_of(run.episode) == 20
+    assert run.prediction.name == "0000000010-open-loop.gif"
+
+
+def test_a_run_with_scores_alone(tmp_path):
+    run, problems = read_one(write_run(tmp_path / "run"))
+    assert problems == []
+    assert run[1:] == ({}, [], [], [], None, None)
+    assert run.seconds() == (0.0, {})
+
+
+def test_runs_of_a_list_have_no_directory(tmp_path):
+    directory = write_run(tmp_path / "run", config_yaml="seed: 1\n")
+    entry = json.loads((directory / "scores.json").read_text())
+    (directory / "scores.json").write_text(json.dumps([entry, {**entry, "seed": 1}]))
+    found, problems = runs.read(scores.find([directory])[0])
+    assert [run.settings for run in found] == [{}, {}]
+    assert problems == []
+
+
+def test_a_last_line_that_is_still_being_written_is_no_problem(tmp_path):
+    whole = lines({"step": 10, "a": 1.0})
+    run, problems = read_one(write_run(tmp_path / "run", metrics_jsonl=whole + '{"step": 20, "a"', open_loop_jsonl=""))
+    assert run.series("a") == ([10], [1.0])
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("metrics.jsonl", 'x\n{"step": 1}\n[1]\n{"a": 2}\n', "line 1 and 2 more is not"),
+        ("metrics.jsonl", '{"step": 1}\n{"step": "2"}\n', "line 2 is not"),
+        ("open_loop.jsonl", '{"step": 3, "image": [1]}\n', "image_repeat at step 3 is no list of numbers"),
+        ("open_loop.jsonl", lines({**OPEN_LOOP, "reward": [1, "x"]}), "reward at step 20 is no list of numbers"),
+        ("config.yaml", "a: [1\n", "cannot be read"),
+        ("config.yaml", "just words\n", "expected keys and values"),
+        ("config.yaml", "", "expected keys and values"),
+        ("config.yaml", "a: \x01\n", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_named_in_one_line_and_left_out(tmp_path, name, text, complaint):
+    directory = write_run(tmp_path / "run")
+    (directory / name).write_text(text)
+    run, (problem,) = read_one(directory)
+    assert problem.startswith(f"{directory / name}: {complaint}")
+    assert "\n" not in problem
+    assert (run.settings, run.open_loop) == ({}, [])
+    assert len(run.metrics) == (name == "metrics.jsonl")
+
+
+def test_a_directory_in_the_place_of_a_file(tmp_path):
+    directory = write_run(tmp_path / "run")
+    for name in ("metrics.jsonl", "config.yaml"):
+        (directory / name).mkdir()
+    _, problems = read_one(directory)
+    assert [problem.split(":")[0] for problem in problems] == [
+        str(directory / name) for name in ("config.yaml", "metrics.jsonl")
+    ]
