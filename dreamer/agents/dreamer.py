@@ -147,7 +147,7 @@ class Dreamer:
 
     @tf.function(reduce_retracing=True)
     def open_loop(self, batch, context):
-        """Images [B, T, 64, 64, 3] in [0, 1] and rewards [B, T]: `context` reconstructions, then imagination."""
+        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
         return self.world_model.open_loop(batch, self._stoch_noise(batch.reward.shape), context)
 
     def _filter(self, image, is_first, carry):

@@ -85,25 +85,17 @@ class Evaluator:
         batch = held_out_windows(episode)
         if self._tanh_rewards:
             batch = batch._replace(reward=np.tanh(batch.reward))
-        truth = batch.image.astype(np.float32) / 255
-        model, reward = (prediction.numpy() for prediction in agent.open_loop(batch, CONTEXT))
-        grid = video.open_loop_grid(truth, model, CONTEXT)
-        self._logger.gif("eval/open_loop", grid, frames, fps=10)
-        labelled = video.label_rows(grid, ["truth", "model", "error"])
-        video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
-        image_error, image_repeat = errors_against_horizon(truth, model)
-        reward_error, reward_repeat = errors_against_horizon(batch.reward, reward)
-        self._logger.open_loop(
-            frames,
-            context=CONTEXT,
-            image=image_error,
-            image_repeat=image_repeat,
-            reward=reward_error,
-            reward_repeat=reward_repeat,
-        )
-        return {
-            "eval/open_loop_image_error": image_error.mean(),
-            "eval/repeat_frame_image_error": image_repeat.mean(),
-            "eval/open_loop_reward_error": reward_error.mean(),
-            "eval/repeat_frame_reward_error": reward_repeat.mean(),
-        }
+        images, reward = agent.open_loop(batch, CONTEXT)
+        errors = {"reward": errors_against_horizon(batch.reward, reward.numpy())}
+        if images is not None:
+            truth, model = batch.image.astype(np.float32) / 255, images.numpy()
+            errors["image"] = errors_against_horizon(truth, model)
+            grid = video.open_loop_grid(truth, model, CONTEXT)
+            self._logger.gif("eval/open_loop", grid, frames, fps=10)
+            labelled = video.label_rows(grid, ["truth", "model", "error"])
+            video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
+        curves = {name: error for name, (error, _) in errors.items()}
+        curves |= {f"{name}_repeat": repeat for name, (_, repeat) in errors.items()}
+        self._logger.open_loop(frames, context=CONTEXT, **curves)
+        metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
+        return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}

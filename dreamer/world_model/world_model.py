@@ -1,10 +1,10 @@
-"""The world model: encoder, RSSM and heads, and the loss that trains them (paper, Section 4, eq. 10)."""
+"""The world model: encoder, RSSM and heads, and the losses that train them (paper, Section 4, eqs. 9-12)."""
 
 import keras
 import tensorflow as tf
 
 from dreamer.nets.distributions import bernoulli, normal
-from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder
+from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder, flatten_leading
 from dreamer.world_model.rssm import RSSM, feature
 
 
@@ -33,9 +33,24 @@ def free_nats_per_state(kl, free_nats):
 FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
 
 
-class WorldModel(keras.layers.Layer):
-    """Encoder e(o_t), RSSM, decoder p(o_t | s_t), reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
+def contrastive_loss(features, predicted):
+    """-J_S of eq. 12: -ln q(s | o) + ln sum over o' of q(s | o'), o' being all images of the batch, o among them.
 
+    features: states s; predicted: means of q(s | o), a Normal of unit variance, from the images o at the same places.
+    Both [B, T, F] float32 -> [B, T].
+    """
+    states, restore = flatten_leading(features, 1)
+    means, _ = flatten_leading(predicted, 1)
+    # -|s - m|^2 / 2 without |s|^2, which a row has in common and its softmax therefore drops.
+    logits = tf.matmul(states, means, transpose_b=True) - 0.5 * tf.reduce_sum(tf.square(means), 1)
+    return restore(tf.reduce_logsumexp(logits, 1) - tf.linalg.diag_part(logits))
+
+
+class WorldModel(keras.layers.Layer):
+    """Encoder e(o_t), RSSM, what `observation` asks for, reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
+
+    observation: "pixels" has a decoder p(o_t | s_t) (eq. 10), "contrastive" a state model q(s_t | o_t) on top of the
+    encoder (eq. 12), "none" neither: the reward alone says what a state must hold. The decoder is None without pixels.
     gamma is the discount factor that the discount head learns to multiply its targets with.
     """
 
@@ -49,6 +64,7 @@ class WorldModel(keras.layers.Layer):
         min_std,
         conv_depth,
         units,
+        observation,
         reward_layers,
         discount_head,
         discount_layers,
@@ -68,7 +84,12 @@ class WorldModel(keras.layers.Layer):
         self.rssm = RSSM(
             actions, EMBED_DEPTH * conv_depth, stoch=stoch, deter=deter, hidden=hidden, min_std=min_std, seeds=seeds
         )
-        self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
+        self.decoder = self.state_head = None
+        if observation == "pixels":
+            self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
+        elif observation == "contrastive":
+            embed = EMBED_DEPTH * conv_depth
+            self.state_head = MLP(embed, width, layers=reward_layers, units=units, seeds=seeds, name="state")
         self.reward_head = MLP(width, 1, layers=reward_layers, units=units, seeds=seeds, name="reward")
         self.discount_head = None
         if discount_head:
@@ -77,8 +98,7 @@ class WorldModel(keras.layers.Layer):
 
     def observe(self, batch, noise):
         """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
-        embed = self.encoder(preprocess(batch.image))
-        return self.rssm.observe(embed, batch.action, batch.is_first, noise)
+        return self._filter(self.encoder(preprocess(batch.image)), batch, noise)
 
     def reward(self, features):
         """Mean of p(r | s): [..., F] -> [...]."""
@@ -91,17 +111,21 @@ class WorldModel(keras.layers.Layer):
         return bernoulli(self.discount_head(features)[..., 0]).probs_parameter()
 
     def loss(self, batch, noise):
-        """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T;
-        FREE_NATS has the two forms of the KL term.
+        """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
+
+        FREE_NATS has the two forms of the KL term. contrastive_loss takes the place of the image's likelihood in
+        eq. 12, and nothing does where only rewards are to be predicted.
 
         Returns the scalar loss, the posterior State [B, T, ...] and a dict of scalar metrics (nats per step).
         """
-        posterior, prior = self.observe(batch, noise)
+        embed = self.encoder(preprocess(batch.image))
+        posterior, prior = self._filter(embed, batch, noise)
         features = feature(posterior)
-        losses = {
-            "image": -normal(self.decoder(features), event_ndims=3).log_prob(preprocess(batch.image)),
-            "reward": -normal(self.reward(features), event_ndims=0).log_prob(batch.reward),
-        }
+        losses = {"reward": -normal(self.reward(features), event_ndims=0).log_prob(batch.reward)}
+        if self.decoder is not None:
+            losses["image"] = -normal(self.decoder(features), event_ndims=3).log_prob(preprocess(batch.image))
+        if self.state_head is not None:
+            losses["state"] = contrastive_loss(features, self.state_head(embed))
         if self.discount_head is not None:
             logit = self.discount_head(features)[..., 0]
             losses["discount"] = -self._discount_scale * bernoulli(logit).log_prob(self._gamma * batch.discount)
@@ -121,7 +145,7 @@ class WorldModel(keras.layers.Layer):
         return total, posterior, metrics
 
     def open_loop(self, batch, noise, context):
-        """Images [B, T, 64, 64, 3] and rewards [B, T] predicted after `context` observed steps.
+        """Images [B, T, 64, 64, 3] (None without decoder) and rewards [B, T] predicted after `context` observed steps.
 
         The first `context` steps are reconstructions from the posterior, the rest follow the batch's actions through
         the prior without seeing an image. A piece boundary inside the imagined part cannot be foreseen.
@@ -130,4 +154,8 @@ class WorldModel(keras.layers.Layer):
         last = tf.nest.map_structure(lambda x: x[:, -1], posterior)
         imagined = self.rssm.imagine(last, batch.action[:, context:], noise[:, context:])
         features = tf.concat([feature(posterior), feature(imagined)], 1)
-        return tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0), self.reward(features)
+        images = None if self.decoder is None else tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0)
+        return images, self.reward(features)
+
+    def _filter(self, embed, batch, noise):
+        return self.rssm.observe(embed, batch.action, batch.is_first, noise)

@@ -19,6 +19,7 @@ def small_agent(space=None, *, seed=0, loss_scale=False, **sections):
             "min_std": 0.1,
             "conv_depth": 2,
             "units": 16,
+            "observation": "pixels",
             "reward_layers": 2,
             "discount_head": False,
             "discount_layers": 2,

@@ -54,6 +54,16 @@ def finished(tmp_path_factory):
     return logdir, result
 
 
+@pytest.mark.parametrize("observation", ["contrastive", "none"])
+def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation):
+    result = dreamer(tmp_path, "--model.observation", observation, "--steps", "150")
+    assert result.returncode == 0, result.stderr
+    lines = metrics(tmp_path)
+    assert ("train/state_loss" in lines[0]) == (observation == "contrastive")
+    assert "eval/open_loop_reward_error" in lines[1]
+    assert not list((tmp_path / "videos").glob("*.gif"))
+
+
 def test_updates_follow_from_frames():
     schedule = {"prefill": 5000, "pretrain": 100, "train_every": 1000, "train_updates": 100}
     due = [updates_due(frames, **schedule) for frames in (0, 4999, 5000, 5999, 6000, 8500)]

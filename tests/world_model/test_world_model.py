@@ -9,6 +9,7 @@ from dreamer.types import Batch
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import (
     WorldModel,
+    contrastive_loss,
     free_nats_after_mean,
     free_nats_per_state,
     gaussian_kl,
@@ -25,6 +26,7 @@ OPTIONS = {
     "min_std": 0.1,
     "conv_depth": 2,
     "units": 16,
+    "observation": "pixels",
     "reward_layers": 2,
     "discount_head": False,
     "discount_layers": 3,
@@ -263,6 +265,51 @@ def test_the_loss_takes_the_form_of_free_nats_it_is_given():
     _, _, per_state = make(free_nats=free_nats, free_nats_per="state").loss(batch, noise())
     assert float(after_mean["kl_loss"]) == pytest.approx(free_nats, rel=1e-4)
     assert 0 < float(per_state["kl_loss"]) < free_nats
+
+
+def test_contrastive_loss_equals_normal_densities_in_numpy():
+    """ln q(s | o) of a unit-variance Normal against the sum over all images of the batch, its own included."""
+    rng = np.random.default_rng(0)
+    states, means = rng.normal(size=(2, 2, 3, 5))
+    flat_means = means.reshape(-1, 5)
+
+    def density(state, mean):
+        return np.prod(np.exp(-0.5 * (state - mean) ** 2) / np.sqrt(2 * np.pi))
+
+    expected = [
+        np.log(sum(density(state, other) for other in flat_means)) - np.log(density(state, own))
+        for state, own in zip(states.reshape(-1, 5), flat_means, strict=True)
+    ]
+    loss = contrastive_loss(tf.constant(states, tf.float32), tf.constant(means, tf.float32))
+    np.testing.assert_allclose(loss, np.reshape(expected, (2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_contrastive_loss_by_hand():
+    """States that tell their images apart lose nothing; states that tell nothing lose ln N."""
+    far = tf.constant([[[0.0, 0.0], [20.0, 0.0], [0.0, 20.0], [20.0, 20.0]]])
+    np.testing.assert_allclose(contrastive_loss(far, far), np.zeros((1, 4)), atol=1e-6)
+    np.testing.assert_allclose(contrastive_loss(tf.zeros([2, 3, 4]), tf.ones([2, 3, 4])), np.full((2, 3), np.log(6)))
+
+
+@pytest.mark.parametrize("observation", ["contrastive", "none"])
+def test_a_model_without_pixels_learns_from_what_is_left(observation):
+    model, batch = make(observation=observation, free_nats=0.0), make_batch()
+    with tf.GradientTape() as tape:
+        loss, posterior, metrics = model.loss(batch, noise())
+    parts = ["reward_loss", "kl_loss"] + ["state_loss"] * (observation == "contrastive")
+    assert "image_loss" not in metrics
+    assert float(loss) == pytest.approx(sum(float(metrics[part]) for part in parts), rel=1e-6)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+    if observation == "contrastive":
+        predicted = model.state_head(model.encoder(preprocess(batch.image)))
+        expected = tf.reduce_mean(contrastive_loss(feature(posterior), predicted))
+        assert float(metrics["state_loss"]) == pytest.approx(float(expected), rel=1e-6)
+    images, rewards = model.open_loop(batch, noise(), 2)
+    assert images is None
+    assert rewards.shape == (B, T)
 
 
 def test_loss_gives_every_variable_a_gradient():
