@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dreamer.envs import make
-from dreamer.envs.toy import GOAL, SPEED, best_return
+from dreamer.envs.toy import GOAL, SPEED, best_return, frame_reward
 
 
 def make_dot(task, time_limit=25, action_repeat=1):
@@ -43,12 +43,18 @@ def test_the_best_policy_reaches_the_best_return(task, policy):
 
 
 def test_best_return_by_hand():
-    # From (0.3, 0.5): distances after each move 0.1, 0, 0: rewards 0.8, 1, 1.
-    assert best_return([0.3, 0.5], discrete=False, frames=3) == pytest.approx(2.8)
-    assert best_return([0.3, 0.5], discrete=True, frames=3) == pytest.approx(2.8)
-    # From (0.4, 0.4): both coordinates at once arrive in one frame; one by one passes a distance of 0.1.
-    assert best_return([0.4, 0.4], discrete=False, frames=2) == pytest.approx(2.0)
-    assert best_return([0.4, 0.4], discrete=True, frames=2) == pytest.approx(0.8 + 1.0)
+    # From (0.25, 0.5): 0.15, 0.05 and 0 from the goal after each move.
+    assert best_return([0.25, 0.5], discrete=False, frames=3) == pytest.approx(0.5 + 1 + 1)
+    assert best_return([0.25, 0.5], discrete=True, frames=3) == pytest.approx(0.5 + 1 + 1)
+    # From (0.25, 0.25): both coordinates at once; one by one the farther stays at 0.25, then 0.15, 0.15, 0.05.
+    assert best_return([0.25, 0.25], discrete=False, frames=4) == pytest.approx(0.5 + 1 + 1 + 1)
+    assert best_return([0.25, 0.25], discrete=True, frames=4) == pytest.approx(0 + 0.5 + 0.5 + 1)
+
+
+def test_rewards_fall_from_one_to_nothing_around_the_goal():
+    offsets = [(0, 0.1), (0.12, 0), (0.1, 0.16), (0, 0.2)]
+    rewards = [frame_reward(np.array([GOAL + dx, GOAL - dy])) for dx, dy in offsets]
+    np.testing.assert_allclose(rewards, [1.0, 0.8, 0.4, 0.0], atol=1e-9)
 
 
 def test_no_random_episode_beats_the_best_return():
@@ -65,7 +71,7 @@ def test_seeds_decide_the_start_and_the_image_shows_the_dot():
     assert not np.array_equal(first["image"], other["image"])
     rows, columns = np.nonzero((first["image"] == 250).all(-1))
     center = np.array([columns.mean() + 0.5, rows.mean() + 0.5])
-    np.testing.assert_allclose((center - 4) / (64 - 8), first["position"], atol=0.01)
+    np.testing.assert_allclose((center - 7) / (64 - 14), first["position"], atol=0.01)
 
 
 def test_action_repeat_sums_rewards_and_the_time_limit_counts_frames():
