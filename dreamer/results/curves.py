@@ -83,7 +83,7 @@ def random_returns(entries: list[scores.Scores]) -> tuple[dict[str, float], list
             mean, count = float(content["mean"]), int(content["episodes"])
             if not (math.isfinite(mean) and count > 0):
                 raise ValueError(f"mean is {mean}, episodes {count}")
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             problems.append(f'{path}: expected {{"mean": return, "std": .., "episodes": n}} ({error})')
             continue
         returns[entry.task] += mean * count

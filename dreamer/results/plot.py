@@ -150,7 +150,8 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
 def _draw_published(panel: Axes, task: str, published: Published) -> list[tuple[float, Line2D]]:
     """Draw what was published on the task inside the frames of the runs; returns the height of each line's end."""
     lines = []
-    if curve := published.curve(task):
+    curve = published.curve(task)
+    if curve and panel.get_xlim()[1] > curve.xs[0]:
         right = min(panel.get_xlim()[1], curve.xs[-1])
         xs = np.append(curve.xs[curve.xs < right], right)
         mean, std = (np.interp(xs, curve.xs, values) for values in (curve.mean, curve.std))

@@ -24,6 +24,7 @@ from dreamer.results.scores import Scores
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
+IMAGE_ERROR, REPEAT_ERROR = "eval/open_loop_image_error", "eval/repeat_frame_image_error"
 PREDICTION_FPS = 10
 HOVERED = 61  # points of a straight line
 PARTS = {  # of a run's time, in the order in which they are shown, with their colours
@@ -91,7 +92,7 @@ def render(
         mixed=mixed_settings(found),
         returns=return_charts(entries, theirs, references, window),
         world_model=world_model_charts(found),
-        modelled={run.scores.method for run in found if run.open_loop or run.series("eval/open_loop_image_error")[0]},
+        modelled={run.scores.method for run in found if run.open_loop or IMAGE_ERROR in run.metrics},
         videos=videos(found),
         settings=settings(found),
         times=times(found),
@@ -156,11 +157,11 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
         lines = []
         for color, group in enumerate(groups.values()):
             for key, name, kind in (
-                ("eval/open_loop_image_error", curves.label(methods[color]), "method"),
-                ("eval/repeat_frame_image_error", "repeating the last image", "repeat"),
+                (IMAGE_ERROR, curves.label(methods[color]), "method"),
+                (REPEAT_ERROR, "repeating the last image", "repeat"),
             ):
-                known = [(run, *run.series(key)) for run in group]
-                if known := [run.scores._replace(xs=xs, ys=ys) for run, xs, ys in known if xs]:
+                known = [(run, *run.metrics[key]) for run in group if key in run.metrics]
+                if known := [run.scores._replace(xs=xs, ys=ys) for run, xs, ys in known]:
                     xs, ys = curves.align(known)
                     lines.append(_line(name, xs, curves.spread(ys)[0], color=color, kind=kind))
         if lines:
@@ -230,23 +231,21 @@ def mixed_settings(found: list[Run]) -> set[tuple[str, str]]:
 
 
 def times(found: list[Run]) -> list[dict]:
-    """Of every run that has metrics: frames, updates, seconds, shares of its parts, and the machines it ran on."""
+    """Of every run that has metrics: updates, frames a second, shares of its time, and the machines it ran on."""
     rows = []
     for run in found:
         if not run.metrics:
             continue
-        seconds, parts = run.seconds()
-        frames = max(line["step"] for line in run.metrics)
-        unknown = sum(amount for name, amount in parts.items() if name not in PARTS)
-        shares = Counter({name: parts.get(name, 0) for name in PARTS}) + Counter(other=unknown)
+        unknown = sum(amount for name, amount in run.parts.items() if name not in PARTS)
+        amounts = {name: run.parts.get(name, 0) for name in PARTS}
+        amounts["other"] += unknown
+        updates = run.metrics.get("train/updates")
         rows.append(
             {
                 "run": run,
-                "frames": frames,
-                "updates": max(run.series("train/updates")[1], default=None),
-                "seconds": seconds,
-                "speed": frames / seconds if seconds else None,
-                "shares": [(name, shares[name] / seconds) for name in PARTS if shares[name]] if seconds else [],
+                "updates": max(updates[1]) if updates else None,
+                "speed": run.frames / run.seconds if run.seconds else None,
+                "shares": [(name, amount / run.seconds) for name, amount in amounts.items() if amount],
                 "machines": list(dict.fromkeys(filter(None, map(_machine, run.machines)))),
             }
         )
@@ -315,9 +314,11 @@ def _as_mp4(path: Path) -> bytes:
 
 def _machine(line: dict) -> str:
     """One line of machines.jsonl in words."""
-    gpus = [f"{count} x {name}" if count > 1 else name for name, count in Counter(line.get("gpus") or ()).items()]
+    gpus = line.get("gpus")
+    counts = Counter(map(str, gpus)) if isinstance(gpus, list) else {}
+    names = [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
     cores = f"{line['cores']} cores" if line.get("cores") else None
-    return ", ".join(str(part) for part in (*gpus, line.get("cpu"), cores, line.get("precision")) if part)
+    return ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
 
 
 def _own_settings(run: Run) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,10 @@ Every file may be missing, cut short or damaged: what cannot be used is named an
 
 import json
 import math
-from collections import Counter
+import sys
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,39 +20,23 @@ from dreamer.results import scores
 
 
 class Run(NamedTuple):
-    """A run; what its directory does not hold is empty or None. The videos are those of the newest evaluation.
+    """A run; what its directory does not hold is empty, 0 or None. The videos are those of the newest evaluation.
 
-    settings: value of every key, {"model.deter": 200, ...}; metrics, open_loop and machines: the objects in the lines
-    of metrics.jsonl, open_loop.jsonl and machines.jsonl.
+    settings: value of every key, {"model.deter": 200, ...}; metrics: (frames [P], values [P]) of every metric, without
+    the values that are not finite; frames: the last ones in the metrics; seconds: of work in all; parts: seconds of
+    "training", "acting" and so on, and of "other"; open_loop, machines: the lines of the files of these names.
     """
 
     scores: scores.Scores
-    settings: dict[str, object]
-    metrics: list[dict]
-    open_loop: list[dict]
-    machines: list[dict]
-    episode: Path | None
-    prediction: Path | None
-
-    def series(self, name: str) -> tuple[list[float], list[float]]:
-        """Frames and values of a metric, in the order of the file, without the values that are not finite."""
-        lines = [line for line in self.metrics if _is_number(line.get(name))]
-        return [line["step"] for line in lines], [line[name] for line in lines]
-
-    def seconds(self) -> tuple[float, dict[str, float]]:
-        """Seconds of work in all, and of its parts such as "training" and "acting"; what is in no part is "other"."""
-        total, parts = 0.0, Counter()
-        for line in self.metrics:
-            seconds = line.get("time/seconds")
-            if not _is_number(seconds):
-                continue
-            total += seconds
-            for name, share in line.items():
-                if name.startswith("time/") and name != "time/seconds" and _is_number(share):
-                    parts[name.removeprefix("time/")] += share * seconds
-        if total:
-            parts["other"] = max(0.0, total - sum(parts.values()))
-        return total, dict(parts)
+    settings: dict[str, object] = {}
+    metrics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    frames: int = 0
+    seconds: float = 0.0
+    parts: dict[str, float] = {}
+    open_loop: list[dict] = []
+    machines: list[dict] = []
+    episode: Path | None = None
+    prediction: Path | None = None
 
 
 def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
@@ -62,21 +49,17 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
     for entry in entries:
         directory = entry.path.parent
         if holds[entry.path] > 1 or entry.path.name != scores.FILENAME:
-            runs.append(Run(entry, {}, [], [], [], None, None))
+            runs.append(Run(entry))
             continue
-        open_loop = [
-            line
-            for line in _lines(directory / "open_loop.jsonl", problems)
-            if _is_open_loop(line, directory / "open_loop.jsonl", problems)
-        ]
+        open_loop = directory / "open_loop.jsonl"
         run = Run(
             entry,
             settings=_settings(directory / "config.yaml", problems),
-            metrics=_lines(directory / "metrics.jsonl", problems),
-            open_loop=open_loop,
-            machines=_lines(directory / "machines.jsonl", problems),
+            open_loop=[line for line in _lines(open_loop, problems) if _is_open_loop(line, open_loop, problems)],
+            machines=list(_lines(directory / "machines.jsonl", problems)),
             episode=_newest(directory / "videos", "-episode.mp4"),
             prediction=_newest(directory / "videos", "-open-loop.gif"),
+            **_metrics(directory / "metrics.jsonl", problems),
         )
         runs.append(run)
     return runs, problems
@@ -93,29 +76,51 @@ def errors(line: dict, name: str) -> np.ndarray:
     return np.array([math.nan if value is None else value for value in line[name]], float)
 
 
-def _lines(path: Path, problems: list[str]) -> list[dict]:
+def _lines(path: Path, problems: list[str]) -> Iterator[dict]:
     """Objects with a step, one per line. A last line without an end is still being written: it does not count."""
+    bad = []
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    value = None
+                if isinstance(value, dict) and _is_number(value.get("step")):
+                    yield value
+                else:
+                    bad.append(number)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
-        return []
-    objects, bad = [], []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if isinstance(value, dict) and _is_number(value.get("step")):
-            objects.append(value)
-        else:
-            bad.append(number)
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         problems.append(f'{path}: line {bad[0]}{more} is not {{"step": frames, ...}}: left out')
-    return objects
+
+
+def _metrics(path: Path, problems: list[str]) -> dict:
+    """The fields metrics, frames, seconds and parts of a Run; as arrays, because long runs have millions of numbers."""
+    columns = defaultdict(lambda: (array("d"), array("d")))
+    frames, total, parts = 0, 0.0, Counter()
+    for line in _lines(path, problems):
+        frames = max(frames, line["step"])
+        for name, value in line.items():
+            if name != "step" and _is_number(value):
+                columns[name][0].append(line["step"])
+                columns[name][1].append(value)
+        seconds = line.get("time/seconds")
+        if _is_number(seconds):
+            total += seconds
+            for name, share in line.items():
+                if name.startswith("time/") and name != "time/seconds" and _is_number(share):
+                    parts[name.removeprefix("time/")] += share * seconds
+    if total:
+        parts["other"] = max(0.0, total - sum(parts.values()))
+    metrics = {name: (np.array(xs), np.array(ys)) for name, (xs, ys) in columns.items()}
+    return {"metrics": metrics, "frames": frames, "seconds": total, "parts": dict(parts)}
 
 
 def _is_open_loop(line: dict, path: Path, problems: list[str]) -> bool:
@@ -158,4 +163,5 @@ def _newest(videos: Path, ending: str) -> Path | None:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # The comparison is false for NaN and infinities, and holds for integers that no float can take.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

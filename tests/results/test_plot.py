@@ -182,6 +182,9 @@ def test_published_curve_and_scores_lie_beside_the_runs():
     }
     texts = {text.get_text() for text in panel.texts}
     assert texts == {"Dreamer", "random actions", *(text for text in lines if not text.startswith("_"))}
+    # Runs that end before the published ones begin have nothing to be compared with but the final scores.
+    (panel,) = plot.draw([make_scores([1, 4000], [1, 2], task="dmc_cheetah_run")], {}, published=published.load()).axes
+    assert "Dreamer, published" not in {line.get_label() for line in panel.lines}
     # Nothing is drawn for a task of which nothing was published.
     (panel,) = plot.draw([make_scores([1, 2], [1, 2], task="toy_dot")], {}, published=published.load()).axes
     assert len(panel.texts) == 1

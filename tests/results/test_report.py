@@ -138,6 +138,8 @@ def test_returns_beside_the_published_curve(folder):
     assert (theirs["ys"][0], theirs["ys"][-1]) == (curve.mean[0], curve.mean[1])
     assert set(lines["random actions"]["ys"]) == {7.5}
     assert [(line["name"], line["color"]) for line in dot["lines"]] == [("mine", 1)]
+    (early,) = report.return_charts([entries[0]._replace(xs=[1, 4000])], published.load(), {}, None)
+    assert [line["name"] for line in early["lines"]] == ["Dreamer"]
 
 
 def test_errors_of_the_world_model_are_means_over_the_newest_evaluations(folder):

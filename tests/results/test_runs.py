@@ -29,6 +29,10 @@ def read_one(directory):
     return run, problems + more
 
 
+def series(run, name):
+    return tuple(values.tolist() for values in run.metrics[name])
+
+
 def test_everything_that_a_run_leaves(tmp_path):
     metrics = lines(
         {"step": 10, "train/kl": 3.5, "time/training": 0.5, "time/acting": 0.25, "time/seconds": 100},
@@ -48,9 +52,9 @@ def test_everything_that_a_run_leaves(tmp_path):
     run, problems = read_one(directory)
     assert problems == []
     assert run.settings == {"suite": "toy", "env.action_repeat": 2, "model.lr": 6e-4, "model.discount_head": False}
-    assert run.series("train/kl") == ([10], [3.5])
-    assert run.series("absent") == ([], [])
-    assert run.seconds() == (120, {"training": 70, "acting": 25, "other": 25})
+    assert series(run, "train/kl") == ([10], [3.5])
+    assert series(run, "time/training") == ([10, 20], [0.5, 1])
+    assert (run.frames, run.seconds, run.parts) == (20, 120, {"training": 70, "acting": 25, "other": 25})
     np.testing.assert_array_equal(runs.errors(run.open_loop[0], "reward"), [0.5, np.nan])
     assert run.machines == [{"step": 0, "cpu": "a CPU", "cores": 2}]
     assert run.episode.name == "0000000020-episode.mp4"
@@ -61,8 +65,7 @@ def test_everything_that_a_run_leaves(tmp_path):
 def test_a_run_with_scores_alone(tmp_path):
     run, problems = read_one(write_run(tmp_path / "run"))
     assert problems == []
-    assert run[1:] == ({}, [], [], [], None, None)
-    assert run.seconds() == (0.0, {})
+    assert run == runs.Run(run.scores)
 
 
 def test_runs_of_a_list_have_no_directory(tmp_path):
@@ -77,15 +80,16 @@ def test_runs_of_a_list_have_no_directory(tmp_path):
 def test_a_last_line_that_is_still_being_written_is_no_problem(tmp_path):
     whole = lines({"step": 10, "a": 1.0})
     run, problems = read_one(write_run(tmp_path / "run", metrics_jsonl=whole + '{"step": 20, "a"', open_loop_jsonl=""))
-    assert run.series("a") == ([10], [1.0])
+    assert series(run, "a") == ([10], [1.0])
     assert problems == []
 
 
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("metrics.jsonl", 'x\n{"step": 1}\n[1]\n{"a": 2}\n', "line 1 and 2 more is not"),
+        ("metrics.jsonl", 'x\n{"step": 1, "a": true}\n[1]\n{"a": 2}\n', "line 1 and 2 more is not"),
         ("metrics.jsonl", '{"step": 1}\n{"step": "2"}\n', "line 2 is not"),
+        ("metrics.jsonl", '{"step": 1}\n{"step": 1' + "0" * 400 + "}\n", "line 2 is not"),
         ("open_loop.jsonl", '{"step": 3, "image": [1]}\n', "image_repeat at step 3 is no list of numbers"),
         ("open_loop.jsonl", lines({**OPEN_LOOP, "reward": [1, "x"]}), "reward at step 20 is no list of numbers"),
         ("config.yaml", "a: [1\n", "cannot be read"),
@@ -101,7 +105,7 @@ def test_what_cannot_be_used_is_named_in_one_line_and_left_out(tmp_path, name, t
     assert problem.startswith(f"{directory / name}: {complaint}")
     assert "\n" not in problem
     assert (run.settings, run.open_loop) == ({}, [])
-    assert len(run.metrics) == (name == "metrics.jsonl")
+    assert run.frames == (name == "metrics.jsonl")
 
 
 def test_a_directory_in_the_place_of_a_file(tmp_path):

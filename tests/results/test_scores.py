@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import pandas
 import pytest
 
 from dreamer.results import scores
@@ -158,3 +159,16 @@ def test_find_walks_directories_and_names_what_it_cannot_use(tmp_path):
         map(str, [broken, tmp_path / "empty", tmp_path / "absent"])
     )
     assert "\n" not in "".join(problems)
+
+
+def test_a_score_file_is_one_table_to_pandas(tmp_path):
+    scores.append(tmp_path / "scores.json", **RUN, x=1000, y=2.5)
+    scores.append(tmp_path / "scores.json", **RUN, x=2000, y=3.5)
+    table = pandas.DataFrame(json.loads((tmp_path / "scores.json").read_text()))
+    assert table.to_dict("list") == {
+        "task": ["dmc_walker_walk"] * 2,
+        "method": ["dreamer"] * 2,
+        "seed": [0, 0],
+        "xs": [1000, 2000],
+        "ys": [2.5, 3.5],
+    }
