@@ -148,7 +148,8 @@ class Dreamer:
     @tf.function(reduce_retracing=True)
     def open_loop(self, batch, context):
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
-        return self.world_model.open_loop(batch, self._stoch_noise(batch.reward.shape), context)
+        noise = self._stoch_noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.
+        return self.world_model.open_loop(batch, noise, context)
 
     def _filter(self, image, is_first, carry):
         """Posterior state after one more observation; an episode begins with the zero state and no action."""

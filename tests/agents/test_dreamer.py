@@ -312,6 +312,14 @@ def test_open_loop_of_the_agent_is_that_of_its_model(agent, make_batch):
     np.testing.assert_allclose(rewards, expected_rewards, rtol=1e-4, atol=1e-5)
 
 
+def test_open_loop_of_episodes_of_any_length(agent, make_batch):
+    """From the third length on, TensorFlow uses one trace for all of them."""
+    for length in (4, 7, 5, 6):
+        image, reward = agent.open_loop(make_batch(length=length), tf.constant(3))
+        assert image.shape == (2, length, 64, 64, 3)
+        assert reward.shape == (2, length)
+
+
 def test_epsilon_greedy_by_hand():
     action = tf.one_hot([0, 1, 2], 4)
     uniform = tf.constant([[0.1, 0.3, 0.29], [0.99, 0.0, 0.5]])
