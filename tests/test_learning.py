@@ -3,6 +3,7 @@
 scripts/sabotage.py breaks one equation after the other and runs the same.
 """
 
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from dreamer import config
 from dreamer.envs import toy
+from dreamer.results import scores
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.restore import restore_agent
 
@@ -17,8 +19,13 @@ EPISODES = 20
 
 
 def words(task, logdir):
-    """The command that the tests train with."""
+    """What follows `dreamer` in the command that the quick tests train with."""
     return ["--configs", "small", "toy", "--task", task, "--logdir", str(logdir)]
+
+
+def train(*words):
+    """Run `dreamer` in a process of its own."""
+    subprocess.run([sys.executable, "-m", "dreamer", *words], check=True)
 
 
 def fraction_of_the_best(task, logdir):
@@ -39,5 +46,14 @@ def fraction_of_the_best(task, logdir):
 
 @pytest.mark.parametrize("task", toy.TASKS)
 def test_learns_nine_tenths_of_the_best_return_from_images(task, tmp_path):
-    subprocess.run([sys.executable, "-m", "dreamer", *words(task, tmp_path)], check=True)
+    train(*words(task, tmp_path))
     assert fraction_of_the_best(task, tmp_path) >= 0.9
+
+
+@pytest.mark.slow
+def test_learns_to_run_in_dm_control_from_images(tmp_path):
+    """The demo's task and settings: three seeds came to 94 to 195 after 16,000 frames, random actions to 14 at most."""
+    train("--configs", "dmc", "small", "--task", "cheetah_run", "--steps", "16000", "--logdir", str(tmp_path))
+    random = json.loads((tmp_path / "random.json").read_text())["mean"]
+    (score,) = scores.read(tmp_path / scores.FILENAME)
+    assert score.ys[-1] > 3 * random
