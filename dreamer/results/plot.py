@@ -207,7 +207,9 @@ def _label_ends(panel: Axes, texts: list[tuple], *, line: float) -> None:
     heights = [min(max((height - bottom) / (top - bottom), 0), 1) for height, _, _ in texts]
     for lower, upper in pairwise(range(len(heights))):
         heights[upper] = max(heights[upper], heights[lower] + line)
-    heights = [height - max(0, heights[-1] - 1) for height in heights]
+    heights[-1] = min(heights[-1], 1)
+    for upper, lower in pairwise(reversed(range(len(heights)))):
+        heights[lower] = min(heights[lower], heights[upper] - line)
     for height, (_, text, color) in zip(heights, texts, strict=True):
         panel.text(1.015, height, text, color=color, transform=panel.transAxes, va="center")
 

@@ -126,8 +126,11 @@ def test_labels_of_equal_lines_are_moved_apart():
     heights = sorted(text.get_position()[1] for text in panel.texts)
     assert len(heights) == 5
     assert min(np.diff(heights)) >= 0.0649
-    assert heights[0] >= 0
-    assert heights[-1] <= 1
+    assert heights[-1] == 1
+    # A label that has room stays at the end of its line.
+    (panel,) = plot.draw([*entries, make_scores([10, 20], [1, 50], method="low")], {}).axes
+    (low,) = [text for text in panel.texts if text.get_text() == "low"]
+    assert low.get_position()[1] == pytest.approx(50 / panel.get_ylim()[1])
 
 
 def test_returns_below_zero_are_inside_the_panel():
