@@ -31,8 +31,8 @@ class Lines:
         # Unbuffered, so that a line is one call to the system: on disk whole, or cut short only at the file's end.
         self._file = path.open("ab", buffering=0)
 
-    def write(self, step: int, values: Mapping[str, float | list[float]]) -> None:
-        """Append one line. Values: numbers, or lists of numbers."""
+    def write(self, step: int, values: Mapping[str, float | str | list]) -> None:
+        """Append one line. Values: numbers, text, or lists of them."""
         line = {"step": int(step)} | {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
@@ -104,7 +104,7 @@ class Logger:
 def _finite(value):
     if isinstance(value, list):
         return [_finite(element) for element in value]
-    return value if math.isfinite(value) else None
+    return value if isinstance(value, str) or math.isfinite(value) else None
 
 
 def _number(name: str, value) -> int | float:
