@@ -306,6 +306,31 @@ def test_the_table_of_keys_has_one_line_a_key_in_a_pipe(capsys, monkeypatch, tmp
     assert listed["overlays"] == {"tiny": "For tests."}
 
 
+def test_tasks_beyond_the_lists_are_told(capsys):
+    assert cli.main(["tasks", "--suite", "dmlab"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "dmlab"
+    assert lines[14].startswith("  any other level by its full name")
+    assert lines[16] == "dmlab, not in the paper"
+    assert cli.main(["tasks", "--suite", "gym"]) == 0
+    assert "MODULE:ID" in capsys.readouterr().out
+    assert cli.main(["tasks", "--suite", "toy"]) == 0
+    assert capsys.readouterr().out == "toy\n  dot\n  dot_discrete\n"
+
+
+def test_a_suite_that_is_not_installed_starts_nothing(started, capsys, monkeypatch):
+    monkeypatch.setattr(envs, "missing", lambda suite: f"the suite {suite} needs a module")
+    assert complaint(capsys, ["--configs", "dmlab"]) == "the suite dmlab needs a module"
+    assert started == []
+    assert not Path("runs").exists()
+
+
+def test_names_of_levels_make_one_folder(started, monkeypatch):
+    monkeypatch.setattr(envs, "missing", lambda suite: None)
+    assert cli.main(["--configs", "dmlab", "--task", "contributed/dmlab30/language_execute_random_task"]) == 0
+    assert started[0][1] == Path("runs/dmlab_contributed_dmlab30_language_execute_random_task/dreamer/0")
+
+
 def test_tasks_by_suite(capsys):
     assert cli.main(["tasks", "--suite", "dmc"]) == 0
     lines = capsys.readouterr().out.splitlines()
