@@ -222,11 +222,15 @@ def settings(found: list[Run]) -> dict:
 
 
 def mixed_settings(found: list[Run]) -> set[tuple[str, str]]:
-    """(task, method) of the rows that average over runs with different settings, which a mean should not hide."""
+    """(task, method) of the rows that average over runs with different settings, which a mean should not hide.
+
+    How long a run is meant to be does not count: it changes nothing at the frames where they are compared.
+    """
     known = defaultdict(set)
     for run in found:
         if run.settings:
-            known[run.scores.task, run.scores.method].add(_own_settings(run))
+            own = tuple((key, value) for key, value in _own_settings(run) if key != "steps")
+            known[run.scores.task, run.scores.method].add(own)
     return {key for key, different in known.items() if len(different) > 1}
 
 
