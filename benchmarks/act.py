@@ -209,4 +209,4 @@ def main(words=None):
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

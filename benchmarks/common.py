@@ -19,13 +19,13 @@ class BenchmarkError(RuntimeError):
     """A measurement failed; the message says which and why."""
 
 
-def make_parser(description, configs=("dmc",)):
+def make_parser(description):
     """Return a parser that knows --configs and --set, the sizes of what is measured."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--configs", nargs="*", default=list(configs), metavar="NAME", help="overlays of configs/, such as debug"
+        "--configs", nargs="*", default=["dmc"], metavar="NAME", help="overlays of configs/, such as debug (dmc)"
     )
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of configs/defaults.yaml: replay.batch=10 ..."
@@ -98,16 +98,14 @@ def finish(result):
             return
 
 
-def child(script, words, *, timeout=None, variables=None):
+def child(script, words, *, timeout=None):
     """Run a command of this folder in a process of its own; returns the JSON object on its last line.
 
     It gets --started, the time of its start. Raises BenchmarkError with the end of what it said where it fails.
     """
     command = [sys.executable, str(ROOT / "benchmarks" / script), *words, "--started", repr(time.time())]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(variables or {})}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise BenchmarkError(f"{script} {' '.join(words)}: no result within {timeout:.0f} s") from None
     if done.returncode:
@@ -133,8 +131,15 @@ def table(rows):
 
 
 def set_up_tensorflow(precision):
-    """TensorFlow as `dreamer train` sets it up; returns the precision that `auto` stands for here."""
+    """TensorFlow as `dreamer train` sets it up."""
     from dreamer import cli
 
-    cli._set_up_tensorflow(precision)
-    return hardware.resolve_precision(precision, hardware.cpu_flags(), hardware.gpu_capabilities())[0]
+    cli.set_up_tensorflow(precision)
+
+
+def run(main):
+    """Run a command; a measurement that fails ends it with the reason and exit code 1."""
+    try:
+        main()
+    except BenchmarkError as error:
+        sys.exit(str(error))

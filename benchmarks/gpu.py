@@ -92,14 +92,14 @@ def report(steps, acting, needed, repeat, train_ratio):
             print(f"{precision}, {'XLA' if xla else 'no XLA'}: {seen}")
     measured = {row: seen for row, seen in steps.items() if not isinstance(seen, str)}
     if isinstance(acting, str):
-        raise SystemExit(f"acting could not be measured: {acting}")
+        raise common.BenchmarkError(f"acting could not be measured: {acting}")
     print(
         f"\nacting in {acting['task']}: {acting['all'] * 1e3:.2f} ms an agent step, policy {acting['policy'] * 1e3:.2f}"
     )
     if acting["problem"]:
         print(f"without physics and rendering, because {acting['problem']}")
     if not measured:
-        raise SystemExit("no training step could be measured")
+        raise common.BenchmarkError("no training step could be measured")
     (precision, xla), best = min(measured.items(), key=lambda item: item[1]["step"])
     training, collecting = FRAMES * train_ratio * best["step"], FRAMES / repeat * acting["all"]
     total = training + collecting
@@ -123,7 +123,7 @@ def main(words=None):
     parser.add_argument("--matmul", type=common.positive, default=8192, help="side of the matrix product (8192)")
     parser.add_argument("--episodes", type=common.positive, default=2, help="episodes to time acting with (2)")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything (8)")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one row (120)")
+    parser.add_argument("--limit", type=float, default=150.0, help="seconds for one row (150)")
     parser.add_argument("--measure", choices=("devices", "acting"), help=common.argparse.SUPPRESS)
     parser.add_argument("--started", help=common.argparse.SUPPRESS)
     arguments = parser.parse_args(words)
@@ -139,9 +139,9 @@ def main(words=None):
     budget = Budget(60 * arguments.minutes, arguments.limit)
     devices = budget.child("gpu.py", ["--measure", "devices"])
     if isinstance(devices, str):
-        raise SystemExit(f"TensorFlow does not start: {devices}")
+        raise common.BenchmarkError(f"TensorFlow does not start: {devices}")
     if not devices["gpus"] and not arguments.tiny:
-        raise SystemExit("TensorFlow sees no GPU here; --tiny tries this command out on the CPU")
+        raise common.BenchmarkError("TensorFlow sees no GPU here; --tiny tries this command out on the CPU")
     sizes = common.size_words(arguments)
     timing = ["--actions", arguments.actions, "--matmul", arguments.matmul, "--repeats", arguments.repeats]
     timing = ["--no-parts", *map(str, [*timing, "--block", arguments.block])]
@@ -166,4 +166,4 @@ def main(words=None):
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

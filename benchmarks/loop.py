@@ -132,4 +132,4 @@ def main(words=None):
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

@@ -222,8 +222,8 @@ def main(words=None):
         parser.add_argument(name, action="store_true", help=common.argparse.SUPPRESS)
     arguments = parser.parse_args(words)
     config = common.load_config(parser, arguments)
-    if config.model.discount_head or config.model.free_nats_per != "mean":
-        parser.error("the plain implementation has no discount head, and free nats after the mean only")
+    if config.method != "dreamer" or config.model.discount_head or config.model.free_nats_per != "mean":
+        parser.error("the plain implementation is Dreamer's, without a discount head and with free nats after the mean")
     if arguments.measure:
         print(json.dumps(measure_here(arguments, config)))
         return
@@ -268,4 +268,4 @@ def measure_here(arguments, config):
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

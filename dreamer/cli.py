@@ -302,10 +302,11 @@ def _prepare(run: config.Config) -> None:
     if not run.env.worker and envs.SUITES[run.suite].opengl:
         # This process will render, and dm_control reads the platform when it is imported.
         os.environ.update(envs.choose(run.env.renderer).variables)
-    _set_up_tensorflow(run.precision)
+    set_up_tensorflow(run.precision)
 
 
-def _set_up_tensorflow(precision: str) -> None:
+def set_up_tensorflow(precision: str) -> None:
+    """Set everything that TensorFlow and Keras take from a whole process, and print the precision that it came to."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

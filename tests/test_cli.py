@@ -23,7 +23,7 @@ def started(monkeypatch, tmp_path):
     loop = types.SimpleNamespace(train=train)
     monkeypatch.setitem(sys.modules, "dreamer.training.loop", loop)
     monkeypatch.setattr(training, "loop", loop, raising=False)
-    monkeypatch.setattr(cli, "_set_up_tensorflow", lambda precision: None)
+    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision: None)
     monkeypatch.chdir(tmp_path)
     return starts
 
@@ -413,7 +413,7 @@ def test_precision_and_environment_before_the_loop():
     code = """
 import os
 from dreamer import cli
-cli._set_up_tensorflow("bfloat16")
+cli.set_up_tensorflow("bfloat16")
 import keras
 layer = keras.layers.Dense(2)
 layer.build((3, 2))

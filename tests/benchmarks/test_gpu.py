@@ -52,8 +52,11 @@ def test_the_best_row_makes_the_figure_and_reasons_are_shown(capsys):
     assert out.splitlines()[-1] == expected
 
 
-def test_without_a_gpu_it_says_so(children_in_here):
-    with pytest.raises(SystemExit, match="TensorFlow sees no GPU here; --tiny tries this command out on the CPU"):
+def test_without_a_gpu_it_says_so(children_in_here, monkeypatch):
+    monkeypatch.setattr(gpu, "measure_devices", lambda: {"gpus": []})
+    with pytest.raises(
+        common.BenchmarkError, match="TensorFlow sees no GPU here; --tiny tries this command out on the CPU"
+    ):
         gpu.main([])
 
 
@@ -66,6 +69,7 @@ def test_tiny_on_the_cpu_where_nothing_renders(children_in_here, monkeypatch, ca
         return make(suite, task, **keywords)
 
     monkeypatch.setattr(envs, "make", no_opengl)
+    monkeypatch.setattr(gpu, "measure_devices", lambda: {"gpus": []})
     monkeypatch.setattr(train_step, "measure_here", lambda arguments, config: {**STEP, "step": 2.0 - arguments.xla})
     gpu.main(["--tiny", "--precisions", "float32"])
     assert [("--xla" in words, words[1]) for _, words in children_in_here] == [
