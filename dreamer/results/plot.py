@@ -21,7 +21,7 @@ REFERENCE_STYLE = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE = {"color": style.INK, "linewidth": 1}
 FINAL_STYLES = {
-    "planet": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (7, 2))},
+    "planet": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (14, 4))},
     "d4pg": {"color": "#666666", "linewidth": 1, "linestyle": (0, (1, 1.6))},
     "a3c": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (6, 2, 1, 2))},
 }
