@@ -39,23 +39,24 @@ def no_dynamics_gradient():
     RSSM.img_step = cut
 
 
-def shift_rewards(by):
-    """Every reward of a window stands `by` steps later than it was received (earlier where `by` is negative)."""
+def shift_rewards(by, axis):
+    """Every reward of a batch stands `by` steps later (axis 1), or in the sequence `by` places further on (axis 0)."""
     dataset = Windows.dataset
 
     def shifted(self):
-        return dataset(self).map(lambda batch: batch._replace(reward=tf.roll(batch.reward, by, 1)))
+        return dataset(self).map(lambda batch: batch._replace(reward=tf.roll(batch.reward, by, axis)))
 
     Windows.dataset = shifted
 
 
+# A dot that has come to the goal stays there, and the recurrent state remembers the steps before: this task is learned
+# with rewards that are some steps early or late as well. tests/test_alignment.py is what notices these.
 SABOTAGES = {
     "none": lambda: None,
     "no bootstrap": no_bootstrap,
     "no gradient through the dynamics": no_dynamics_gradient,
-    "rewards one step late": lambda: shift_rewards(1),
-    "rewards one step early": lambda: shift_rewards(-1),
-    "rewards six steps early": lambda: shift_rewards(-6),
+    "rewards six steps early": lambda: shift_rewards(-6, axis=1),
+    "rewards of the next sequence": lambda: shift_rewards(-1, axis=0),
 }
 
 
