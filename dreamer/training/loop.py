@@ -23,6 +23,7 @@ from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError
 from dreamer.results import scores
 from dreamer.results.files import replacing
+from dreamer.training import machine
 from dreamer.training.checkpoint import Checkpoint, CheckpointError
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import Evaluator, last_evaluation
@@ -157,6 +158,8 @@ class Run:
         enter = self._resources.enter_context
         self._progress = enter(contextlib.closing(Progress(config.steps, start=frames, label=config.task)))
         self._logger = enter(contextlib.closing(Logger(self._logdir, resume_frames=frames)))
+        self._logger.settings(config.flat())
+        machine.record(self._logdir, frames)
         self._profiler = enter(
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
         )
@@ -200,13 +203,16 @@ class Run:
         )
 
     def _prefill(self, interrupt):
-        """Whole episodes of random actions until there are enough frames; their returns go to random.json."""
+        """Whole episodes of random actions until there are enough frames; their returns go to random.json.
+
+        The last one is cut where the run ends with it.
+        """
         if self._store.frames >= self._prefill_frames:
             return
         self._progress.message("Collecting random episodes.")
         self._drive(Random(self._env.action_space, seed=self._seed(_PREFILL, self._store.frames)))
         returns = []
-        while self._store.frames < self._prefill_frames and not interrupt.signal:
+        while self._store.frames < self._prefill_frames and self.frames < self._config.steps and not interrupt.signal:
             if episode := self._driver.step():
                 self._store.add(episode)
                 returns.append(episode_return(episode))

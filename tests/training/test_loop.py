@@ -54,6 +54,14 @@ def finished(tmp_path_factory):
     return logdir, result
 
 
+def test_random_episodes_end_where_the_run_does(tmp_path):
+    """Episodes of 25 frames, 60 in all; random.json knows the whole ones only, which have comparable returns."""
+    assert dreamer(tmp_path, "--steps", "60", "--method", "random").returncode == 0
+    assert episodes(tmp_path) == ["0000000000-26.npz", "0000000025-26.npz", "0000000050-11.npz"]
+    assert json.loads((tmp_path / "random.json").read_text())["episodes"] == 2
+    assert [line["step"] for line in metrics(tmp_path)] == [60]
+
+
 @pytest.mark.parametrize("observation", ["contrastive", "none"])
 def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation):
     result = dreamer(tmp_path, "--model.observation", observation, "--steps", "150")
