@@ -128,7 +128,8 @@ def measure(kind, config, *, actions, repeats, block, xla, parts, started):
             "gradients": gradients,
             "optimizers": subject.apply_ones,
         }.items():
-            seen[name] = common.median_seconds(tf.function(function), repeats=repeats, block=block)
+            compiled = tf.function(function, autograph=False)  # AutoGraph cannot read a lambda
+            seen[name] = common.median_seconds(compiled, repeats=repeats, block=block)
     return seen
 
 

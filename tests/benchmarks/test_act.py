@@ -75,14 +75,16 @@ def test_seconds_are_counted_per_agent_step_and_part(monkeypatch, tmp_path):
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
 
     class Slow:
-        """The toy task with an own clock: 10 seconds for a reset, 2 for a step."""
+        """The toy task with an own clock: 10 seconds for a reset, the first one 500, and 2 for a step."""
 
         def __init__(self):
             self._env = envs.make("toy", "dot", action_repeat=2, time_limit=8)
             self.action_space, self.action_repeat = self._env.action_space, 2
+            self._next_reset = 500.0
 
         def reset(self, seed):
-            now[0] += 10.0
+            now[0] += self._next_reset
+            self._next_reset = 10.0
             return self._env.reset(seed)
 
         def step(self, action):
@@ -98,12 +100,12 @@ def test_seconds_are_counted_per_agent_step_and_part(monkeypatch, tmp_path):
             now[0] += 3.0
             return np.zeros(2, np.float32), carry
 
-    seen = act.collect({"a": Slow(), "b": Slow()}, Agent(), 2, tmp_path)
+    seen = act.collect({"a": Slow(), "b": Slow()}, Agent(), 1, tmp_path)
     # Four agent steps an episode.
     expected = {"environment": (10 + 4 * 2) / 4, "policy": 3.0, "storing": 0.0, "driver": 4 / 4, "all": 8.5}
     assert seen["a"] == pytest.approx(expected)
     assert seen["b"] == pytest.approx(expected)
-    assert len(list(tmp_path.glob("*/*.npz"))) == 2 * 3  # one episode each as a warm-up
+    assert len(list(tmp_path.glob("*/*.npz"))) == 2 * 2  # an episode each as a warm-up
 
 
 def test_figures_follow_from_the_measurements(capsys):

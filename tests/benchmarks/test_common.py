@@ -22,7 +22,7 @@ def test_every_command_has_help(name, capsys):
         (["--set", "replay.batch"], "--set replay.batch: expected KEY=VALUE"),
         (["--set", "replay.batch=0"], "--replay.batch: expected a whole number (>= 1), got 0"),
         (["--repeats", "0"], "argument --repeats: 0 must be at least 1"),
-        (["--set", "model.discount_head=true"], "no discount head"),
+        (["--set", "model.discount_head=true"], "the plain implementation is Dreamer's, without a discount head"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(words, complaint, capsys):
