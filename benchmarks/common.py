@@ -10,7 +10,7 @@ import sys
 import time
 from importlib import metadata
 
-from dreamer import config, hardware
+from dreamer import config, envs, hardware
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -39,9 +39,11 @@ def load_config(parser, arguments):
     if malformed:
         parser.error(f"--set {malformed[0]}: expected KEY=VALUE")
     try:
-        return config.load(arguments.configs, dict(word.split("=", 1) for word in arguments.set))
-    except config.ConfigError as error:
+        loaded = config.load(arguments.configs, dict(word.split("=", 1) for word in arguments.set))
+        envs.validate(loaded.suite, loaded.task)
+    except ValueError as error:  # a ConfigError, or a task that does not exist
         parser.error(str(error))
+    return loaded
 
 
 def size_words(arguments):

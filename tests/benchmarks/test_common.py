@@ -21,6 +21,7 @@ def test_every_command_has_help(name, capsys):
         (["--configs", "debgu"], "unknown overlay 'debgu': did you mean debug?"),
         (["--set", "replay.batch"], "--set replay.batch: expected KEY=VALUE"),
         (["--set", "replay.batch=0"], "--replay.batch: expected a whole number (>= 1), got 0"),
+        (["--set", "task=walker_wlk"], 'unknown task of dmc "walker_wlk"'),
         (["--repeats", "0"], "argument --repeats: 0 must be at least 1"),
         (["--set", "model.discount_head=true"], "the plain implementation is Dreamer's, without a discount head"),
     ],
