@@ -87,6 +87,8 @@ def imagine(config, logdir, *, out, episodes, horizon, seed):
     if config.method == "random":
         raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could imagine")
     if config.model.observation != "pixels":
+        raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model predicts no images")
+    if config.model.observation != "pixels":
         raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model draws no images")
     with _restored(config, logdir, seed) as run:
         played = list(_play(run, config, episodes, seed))

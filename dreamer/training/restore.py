@@ -54,7 +54,7 @@ def _restore(agent, logdir):
             # A run that goes on meanwhile deletes this one as soon as it has noted the next.
             if newest.read_bytes() == before:
                 raise
-    raise RunError(f"{logdir} has no checkpoint yet: a run saves the first one after its random episodes")
+    raise RunError(f"{logdir} has no checkpoint yet: a run that trains saves one every loop.save_every frames")
 
 
 class _Unused:

@@ -233,7 +233,15 @@ def test_an_episode_that_is_shorter_than_asked_for(simple, tmp_path, capsys):
     assert not (tmp_path / "short" / "dream.gif").exists()
 
 
-def test_random_actions_have_no_world_model(tmp_path):
-    run = make_run(tmp_path, method="random")
-    with pytest.raises(RunError, match="is a run of random actions: there is no world model"):
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"method": "random"}, "is a run of random actions: there is no world model"),
+        ({"model.observation": "contrastive"}, "has model.observation contrastive: its world model predicts no images"),
+    ],
+)
+def test_runs_that_cannot_imagine_say_so_before_an_episode_is_played(changes, complaint, tmp_path, capsys):
+    run = make_run(tmp_path, **changes)
+    with pytest.raises(RunError, match=complaint):
         imagine(run, tmp_path)
+    assert capsys.readouterr().out == ""
