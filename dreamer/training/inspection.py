@@ -143,8 +143,8 @@ def _restored(config, logdir, seed):
     with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
         agent = restore_agent(config, logdir, env.action_space, seed=_seed(seed, _AGENT))
         updates = int(getattr(agent, "updates", 0))
-        schedule = {name: config.loop[name] for name in ("prefill", "pretrain", "train_every", "train_updates")}
-        frames = frames_of(updates, **schedule)
+        schedule = {name: config.loop[name] for name in ("pretrain", "train_every", "train_updates")}
+        frames = frames_of(updates, prefill=min(config.loop.prefill, config.steps), **schedule)
         trained = f"after {frames:,} frames, {updates:,} updates" if updates else "without training"
         _say(f"{config.task}, {config.method} {trained}; seed {seed}")
         yield Restored(env, agent, frames, updates)

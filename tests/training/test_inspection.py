@@ -97,6 +97,11 @@ def test_the_statistics_are_those_of_the_episodes(simple, tmp_path, capsys):
     assert lines[5] == str(tmp_path / "evaluation.json")
 
 
+def test_a_run_that_was_shorter_than_the_prefill(simple, tmp_path, capsys):
+    run = make_run(tmp_path, **{"steps": 60, "loop.pretrain": 14})
+    assert evaluate(run, tmp_path, capsys, episodes=1)[1]["frames"] == 60
+
+
 def test_actions_are_the_mode(tmp_path, monkeypatch):
     run, seen = make_run(tmp_path), []
 
