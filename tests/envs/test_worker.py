@@ -132,6 +132,7 @@ def test_ignores_an_interrupt(start):
     assert worker.step(ACTION)["reward"] == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_call_leaves_no_stale_reply(start):
     worker = start(behave="interrupt")
     worker.reset(0)

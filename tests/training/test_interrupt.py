@@ -19,6 +19,7 @@ def test_the_first_signal_is_noted_and_handlers_come_back(number):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_is_an_ordinary_one():
     with Interrupt():
         os.kill(os.getpid(), signal.SIGINT)
