@@ -64,14 +64,15 @@ class Dreamer:
         with tf.GradientTape() as actor_tape:
             features = self._imagine(posterior)  # [H, N, F]
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
-            returns = lambda_return(reward, self.value(features), discount, self._lambda)  # [H - 1, N]
+            with tf.GradientTape() as value_tape:  # It sees no more than this: the features are constants to it.
+                value = self.value(features)
+            returns = lambda_return(reward, value, discount, self._lambda)  # [H - 1, N]
             weights = trajectory_weights(discount) * self._start_weights(batch.discount)
             policy_loss = actor_loss(returns, weights)
             actor_scaled = self.optimizers["actor"].scale(policy_loss)
 
-        with tf.GradientTape() as value_tape:
-            value = self.value(tf.stop_gradient(features)[:-1])
-            critic_loss = value_loss(value, returns, weights)
+        with value_tape:
+            critic_loss = value_loss(value[:-1], returns, weights)
             value_scaled = self.optimizers["value"].scale(critic_loss)
 
         for name, tape, loss in (
@@ -87,7 +88,7 @@ class Dreamer:
             "value_loss": critic_loss,
             "imagined_reward": tf.reduce_mean(reward),
             "imagined_return": tf.reduce_mean(returns),
-            "imagined_value": tf.reduce_mean(value),
+            "imagined_value": tf.reduce_mean(value[:-1]),
             "actor_entropy": tf.reduce_mean(self.actor.distribution(features[0]).entropy(self._seed(), samples=1)),
         }
 

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dreamer.nets import convolutions
+
 IMAGE_SHAPE = (64, 64, 3)
 EMBED_DEPTH = 32  # The encoder's output is EMBED_DEPTH * conv_depth wide: 2 x 2 positions of 8 * conv_depth channels.
 
@@ -55,21 +57,13 @@ def dense(units, inputs, seeds, activation=None, dtype=None):
 
 def conv(filters, size, inputs, seeds):
     """ReLU of a convolution of stride 2: [M, n, n, inputs] -> [M, (n - size) // 2 + 1, ..., filters]."""
-
-    def product(x, kernel):
-        return tf.nn.conv2d(x, kernel, 2, "VALID")
-
-    return Affine(product, (size, size, inputs, filters), filters, seeds=seeds, activation="relu")
+    return Affine(convolutions.conv, (size, size, inputs, filters), filters, seeds=seeds, activation="relu")
 
 
 def transposed_conv(filters, size, inputs, seeds, activation):
     """Transposed convolution of stride 2: [M, n, n, inputs] -> [M, 2 (n - 1) + size, ..., filters]."""
-
-    def product(x, kernel):
-        width = 2 * (x.shape[1] - 1) + size
-        return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], width, width, filters], 2, "VALID")
-
-    return Affine(product, (size, size, filters, inputs), filters, seeds=seeds, activation=activation)
+    shape = (size, size, filters, inputs)
+    return Affine(convolutions.transposed_conv, shape, filters, seeds=seeds, activation=activation)
 
 
 def point_transposed_conv(filters, size, inputs, seeds):

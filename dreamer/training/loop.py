@@ -268,7 +268,7 @@ class Run:
         if self._batches is None:
             self._batches = iter(self._windows.dataset())
             self._progress.message("Tracing the training step: the first update takes a while.")
-        results = []
+        results, before = [], self._updates
         for _ in range(count):
             if interrupt.signal:
                 break
@@ -276,11 +276,11 @@ class Run:
                 batch = next(self._batches)
             with self._profiler.update(), self._stopwatch.part("training"):
                 results.append(self._agent.train(batch))
-            self._progress.update(self.frames, self._updates)
+            self._progress.update(self.frames, before + len(results))  # To read a variable is to wait for a GPU.
         if not results:
             return {}
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
-            means = {key: float(np.mean([result[key].numpy() for result in results])) for key in results[0]}
+            means = {key: float(np.mean(tf.stack([result[key] for result in results]))) for key in results[0]}
         for name in ("model", "actor", "value"):
             if means[f"{name}_skipped"] == 1.0 and len(results) > 1:
                 raise TrainingError(
@@ -295,13 +295,13 @@ class Run:
 
     def _collect(self, frames, interrupt):
         """`frames` frames, rounded up to agent steps, with the exploring agent."""
-        target = self.frames + frames
+        target, updates = self.frames + frames, self._updates
         with self._stopwatch.part("acting"):
             while self.frames < target and not interrupt.signal:
                 if episode := self._driver.step():
                     self._store.add(episode)
                     self._finished_episodes.append(episode)
-                self._progress.update(self.frames, self._updates)
+                self._progress.update(self.frames, updates)
 
     def _evaluation_due(self):
         every = self._config.loop.eval_every

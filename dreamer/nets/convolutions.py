@@ -1,0 +1,89 @@
+"""Convolutions of stride 2 without padding, forward and backward in the forms that a CPU computes fastest.
+
+Every form is the same sum in another order; benchmarks/README.md has what each gained. A GPU takes TensorFlow's own.
+"""
+
+import tensorflow as tf
+
+# Up to so many output positions a kernel's gradient is a matrix product over copied windows; above, copying costs more.
+_FEW_POSITIONS = 36
+# Up to so many filters a transposed convolution wastes most of a vector register, unless four phases share it.
+_FEW_FILTERS = 4
+
+
+def conv(x, kernel):
+    """Convolution. x: [M, n, n, C], kernel: [k, k, C, F] -> [M, (n - k) // 2 + 1, ..., F]."""
+    return _plain_conv(x, kernel) if _on_gpu() else _cpu_conv(x, tf.convert_to_tensor(kernel))
+
+
+def transposed_conv(x, kernel):
+    """Transposed convolution. x: [M, n, n, C], kernel: [k, k, F, C] -> [M, 2 (n - 1) + k, ..., F]."""
+    width = 2 * (x.shape[1] - 1) + kernel.shape[0]
+    if _on_gpu():
+        return _plain_transposed_conv(x, kernel, width)
+    return _cpu_transposed_conv(x, tf.convert_to_tensor(kernel), width)
+
+
+def _on_gpu():
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _plain_conv(x, kernel):
+    return tf.nn.conv2d(x, kernel, 2, "VALID")
+
+
+def _plain_transposed_conv(x, kernel, width):
+    return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], width, width, kernel.shape[2]], 2, "VALID")
+
+
+@tf.custom_gradient
+def _cpu_conv(x, kernel):
+    def gradient(upstream):
+        return _plain_transposed_conv(upstream, kernel, x.shape[1]), _kernel_gradient(x, upstream, kernel.shape)
+
+    return _plain_conv(x, kernel), gradient
+
+
+def _cpu_transposed_conv(x, kernel, width):
+    @tf.custom_gradient
+    def product(x, kernel):
+        def gradient(upstream):
+            return _plain_conv(upstream, kernel), _kernel_gradient(upstream, x, kernel.shape)
+
+        if kernel.shape[2] <= _FEW_FILTERS and kernel.shape[0] % 2 == 0:
+            return _phases(x, kernel), gradient
+        return _plain_transposed_conv(x, kernel, width), gradient
+
+    return product(x, kernel)
+
+
+def _kernel_gradient(wide, narrow, shape):
+    """Sum over images and positions of window x narrow: the kernel's gradient, of `shape` [k, k, C, F].
+
+    wide: [M, n, n, C], what a convolution reads and a transposed one writes; narrow: [M, p, p, F], the other side.
+    """
+    size, positions = shape[0], narrow.shape[1]
+    if positions**2 > _FEW_POSITIONS:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=wide, filter_sizes=shape, out_backprop=narrow, strides=[1, 2, 2, 1], padding="VALID"
+        )
+    starts = range(0, 2 * positions, 2)
+    windows = tf.concat([wide[:, i : i + size, j : j + size] for i in starts for j in starts], 0)
+    windows = tf.reshape(windows, [-1, size * size * shape[2]])
+    values = tf.reshape(tf.transpose(narrow, [1, 2, 0, 3]), [-1, shape[3]])  # in the order of the windows
+    return tf.reshape(tf.linalg.matmul(windows, values, transpose_a=True), shape)
+
+
+def _phases(x, kernel):
+    """Transposed convolution of stride 2 as one convolution of stride 1, for kernels of even size.
+
+    Output 2 p + a takes entries 2 t + a of the kernel from inputs p - t: four phases (a, b), each a convolution with a
+    quarter of the kernel, computed as 4 F channels and then interleaved.
+    """
+    size, _, filters, channels = kernel.shape
+    half = size // 2
+    quarters = tf.reshape(kernel, [half, 2, half, 2, filters, channels])  # t, a, u, b, F, C
+    quarters = tf.transpose(tf.reverse(quarters, [0, 2]), [0, 2, 5, 1, 3, 4])
+    padded = tf.pad(x, [[0, 0], [half - 1, half - 1], [half - 1, half - 1], [0, 0]])
+    phases = tf.nn.conv2d(padded, tf.reshape(quarters, [half, half, channels, 4 * filters]), 1, "VALID")
+    return tf.nn.depth_to_space(phases, 2)
