@@ -75,15 +75,14 @@ def _kernel_gradient(wide, narrow, shape):
 
 
 def _phases(x, kernel):
-    """Transposed convolution of stride 2 as one convolution of stride 1, for kernels of even size.
+    """Transposed convolution of stride 2 as one of stride 1, for kernels of even size.
 
-    Output 2 p + a takes entries 2 t + a of the kernel from inputs p - t: four phases (a, b), each a convolution with a
-    quarter of the kernel, computed as 4 F channels and then interleaved.
+    Output 2 p + a takes entries 2 t + a of the kernel: four phases (a, b), each a transposed convolution with a quarter
+    of the kernel, computed as 4 F channels and then interleaved.
     """
     size, _, filters, channels = kernel.shape
-    half = size // 2
-    quarters = tf.reshape(kernel, [half, 2, half, 2, filters, channels])  # t, a, u, b, F, C
-    quarters = tf.transpose(tf.reverse(quarters, [0, 2]), [0, 2, 5, 1, 3, 4])
-    padded = tf.pad(x, [[0, 0], [half - 1, half - 1], [half - 1, half - 1], [0, 0]])
-    phases = tf.nn.conv2d(padded, tf.reshape(quarters, [half, half, channels, 4 * filters]), 1, "VALID")
+    half, width = size // 2, x.shape[1] + size // 2 - 1
+    quarters = tf.transpose(tf.reshape(kernel, [half, 2, half, 2, filters, channels]), [0, 2, 1, 3, 4, 5])
+    quarters = tf.reshape(quarters, [half, half, 4 * filters, channels])
+    phases = tf.nn.conv2d_transpose(x, quarters, [tf.shape(x)[0], width, width, 4 * filters], 1, "VALID")
     return tf.nn.depth_to_space(phases, 2)

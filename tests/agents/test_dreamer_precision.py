@@ -9,8 +9,8 @@ import tensorflow as tf
 LINEAR = {"MatMul", "BatchMatMulV2", "BiasAdd", "AddV2", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"}
 ACTIVATIONS = {"Elu", "EluGrad", "Relu", "ReluGrad"}
 MOVES = {
-    *("Cast", "ConcatV2", "DepthToSpace", "EnsureShape", "ExpandDims", "Fill", "Identity", "Pack", "Pad", "Reshape"),
-    *("ReverseV2", "Shape", "ShapeN", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "StridedSliceGrad"),
+    *("Cast", "ConcatV2", "DepthToSpace", "EnsureShape", "ExpandDims", "Fill", "Identity", "Pack", "Reshape"),
+    *("Shape", "ShapeN", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "StridedSliceGrad"),
     *("Transpose", "ZerosLike"),
 }
 # Sums over the batch: only as gradients of biases, whose accuracy tests/nets/test_layers.py holds to account.
