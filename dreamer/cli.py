@@ -106,20 +106,23 @@ def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | Non
     return overlays, overrides, logdir, profile
 
 
-def claim_logdir(run: config.Config, logdir: Path) -> None:
+def claim_logdir(run: config.Config, logdir: Path, resources: contextlib.ExitStack) -> None:
     """Create the log directory, or check that the run in it may go on with this config; save the config there.
 
-    Raises UsageError if the run in it has other settings, or if the directory cannot be written.
+    The directory is this process's own until `resources` closes. Raises UsageError if the run in it has other settings,
+    or if the directory cannot be written; BlockingIOError if another process holds it.
     """
+    from dreamer.training.interrupt import exclusive
+
     path = logdir / "config.yaml"
-    if path.exists():
-        changes = config.load_file(path).diff(run)
-        refused = [change for change in changes if change[0] not in RESUME_MAY_CHANGE]
-        if refused:
-            raise UsageError(_refusal(logdir, refused))
     try:
+        _check_settings(run, path)  # before the lock too, so that a refusal leaves not even the lock's file behind
         logdir.mkdir(parents=True, exist_ok=True)
+        resources.enter_context(exclusive(logdir))
+        _check_settings(run, path)  # again: another process may have started here in the meantime
         run.save(path)
+    except BlockingIOError:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -169,12 +172,16 @@ def _train(words: list[str]) -> int:
     # Names of levels and of environments may hold slashes and colons.
     name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
     logdir = logdir or Path("runs") / name / run.method / str(run.seed)
-    claim_logdir(run, logdir)
-    _prepare(run)
+    with contextlib.ExitStack() as resources:
+        try:
+            claim_logdir(run, logdir, resources)
+        except BlockingIOError as error:
+            return _fail(error, 1)
+        _prepare(run)
 
-    from dreamer.training import loop
+        from dreamer.training import loop
 
-    return loop.train(run, logdir, profile=profile)
+        return loop.train(run, logdir, profile=profile)
 
 
 def _eval(words: list[str]) -> int:
@@ -531,6 +538,13 @@ def _parse(parser: _Parser, words: list[str]) -> argparse.Namespace | None:
         _show(parser.format_help().rstrip())
         return None
     return parser.parse_args(words)
+
+
+def _check_settings(run: config.Config, path: Path) -> None:
+    """Raises UsageError if the config saved at `path` has other settings than a resume may change."""
+    changes = config.load_file(path).diff(run) if path.exists() else []
+    if refused := [change for change in changes if change[0] not in RESUME_MAY_CHANGE]:
+        raise UsageError(_refusal(path.parent, refused))
 
 
 def _refusal(logdir: Path, changes) -> str:

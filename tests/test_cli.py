@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreamer import __version__, cli, config, envs, training
+from dreamer.training import interrupt
 
 
 @pytest.fixture
@@ -134,6 +135,10 @@ def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, ca
     ]
     assert len(started) == 1
     assert Path("run/config.yaml").read_bytes() == before
+    # A run that came from another machine: nothing is added to it, not even the file of the lock.
+    Path("run/.lock").unlink()
+    assert cli.main(words) == 2
+    assert [path.name for path in Path("run").iterdir()] == ["config.yaml"]
 
 
 def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
@@ -143,6 +148,45 @@ def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.yaml").write_text("a: [1\n")
     assert "broken/config.yaml:2: " in complaint(capsys, ["--logdir", "broken"])
+    assert started == []
+
+
+def test_a_logdir_in_use_is_left_alone(started, capsys, tmp_path):
+    """Two first starts in the same second: the one without the lock must not write the config of the other's run."""
+    (tmp_path / "run").mkdir()
+    with interrupt.exclusive(Path("run")):
+        expected = "run is in use by another process: wait for it or use another --logdir"
+        assert complaint(capsys, ["--logdir", "run"], code=1) == expected
+        assert [path.name for path in Path("run").iterdir()] == [".lock"]
+    assert cli.main(["--logdir", "run", "--steps", "5000"]) == 0
+    before = Path("run/config.yaml").read_bytes()
+    with interrupt.exclusive(Path("run")):
+        complaint(capsys, ["--logdir", "run", "--steps", "9000"], code=1)
+    assert Path("run/config.yaml").read_bytes() == before
+    assert len(started) == 1
+
+
+def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
+    def train(run, logdir, profile):
+        with pytest.raises(BlockingIOError), interrupt.exclusive(logdir):
+            pass
+        return 0
+
+    monkeypatch.setattr(training.loop, "train", train)
+    assert cli.main(["--logdir", "run"]) == cli.main(["--logdir", "run"]) == 0
+
+
+def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_settings(started, capsys, monkeypatch):
+    lock = interrupt.exclusive
+
+    def late(logdir):
+        config.load().save(logdir / "config.yaml")
+        return lock(logdir)
+
+    monkeypatch.setattr(interrupt, "exclusive", late)
+    assert cli.main(["--logdir", "run", "--replay.batch", "16"]) == 2
+    assert "  replay.batch: saved 50, given 16" in capsys.readouterr().err.splitlines()
+    assert config.load_file("run/config.yaml") == config.load()
     assert started == []
 
 
@@ -164,7 +208,7 @@ def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeyp
 
 def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
     for error in (PermissionError(errno.EACCES, "x"), ValueError("x"), ModuleNotFoundError("x", name="dreamer.typo")):
-        monkeypatch.setattr(cli, "claim_logdir", lambda run, logdir, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(cli, "claim_logdir", lambda *arguments, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(type(error)):
             cli.main([])
 

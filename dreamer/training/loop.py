@@ -27,7 +27,7 @@ from dreamer.training import machine
 from dreamer.training.checkpoint import Checkpoint, CheckpointError
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import Evaluator, last_evaluation
-from dreamer.training.interrupt import Interrupt, exclusive
+from dreamer.training.interrupt import Interrupt
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
@@ -44,11 +44,11 @@ class TrainingError(RuntimeError):
 def train(config, logdir, profile=False):
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
-    Returns the exit code: 0 when finished, 1 after a fault that was reported in one line, 128 + n after signal n.
+    The caller holds `logdir` for this process (interrupt.exclusive). Returns the exit code: 0 when finished, 1 after a
+    fault that was reported in one line, 128 + n after signal n.
     """
     with Interrupt() as interrupt, contextlib.ExitStack() as resources:
         try:
-            resources.enter_context(exclusive(logdir))
             run = Run(config, logdir, resources, profile)
             if run.finished:
                 print(f"{logdir} is finished at {run.frames:,} frames. A larger --steps goes on from there.")

@@ -189,10 +189,12 @@ def test_kill_9_loses_no_finished_episode_and_the_same_command_goes_on(tmp_path)
 def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
     process = start(tmp_path, "--steps", "100000")
     wait_for(lambda: (tmp_path / ".lock").exists() and episodes(tmp_path), process)
-    second = dreamer(tmp_path, "--steps", "100000")
+    before = (tmp_path / "config.yaml").read_bytes()
+    second = dreamer(tmp_path, "--steps", "200000")
     process.kill()
     process.communicate()
     assert second.returncode == 1
+    assert (tmp_path / "config.yaml").read_bytes() == before
     assert "in use by another process" in second.stderr
     assert "Traceback" not in second.stderr
 
