@@ -451,7 +451,8 @@ def _scores(words: list[str]) -> int:
 
     with _results_errors():
         theirs = published.load()
-        rows = compare.rows(curves.collect(args.runs, args.tasks, args.methods), theirs, args.bin)
+        entries = curves.collect(args.runs, args.tasks, args.methods)
+        rows = compare.rows(entries, theirs, args.bin, curves.mixed_settings(entries))
     return _show(compare.to_json(rows) if args.json else compare.to_text(rows, theirs.sources["curves"]))
 
 

@@ -430,6 +430,29 @@ def test_scores_of_a_run(capsys, tmp_path):
     )
 
 
+def test_scores_of_runs_with_different_settings(capsys, tmp_path):
+    for seed, settings in enumerate(([], ["small"])):
+        config.load(["dmc", *settings], {"seed": str(seed)}).save(tmp_path / "config.yaml")
+        run = {"task": "dmc_cheetah_run", "method": "dreamer", "seed": seed, "xs": [1000], "ys": [1.0]}
+        (tmp_path / "scores.json").write_text(json.dumps(run))
+        (tmp_path / str(seed)).mkdir()
+        for name in ("config.yaml", "scores.json"):
+            (tmp_path / name).rename(tmp_path / str(seed) / name)
+    assert cli.main(["scores", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "* a mean over runs with different settings" in out.splitlines()
+    assert err.startswith("warning: dmc_cheetah_run, dreamer: runs with different settings are averaged: ")
+    assert err.count("\n") == 1
+    assert "model.deter 200 or 128" in err
+    assert "seed" not in err
+    assert cli.main(["scores", str(tmp_path), "--json"]) == 0
+    out, err_again = capsys.readouterr()
+    assert json.loads(out)[0]["mixed_settings"]["model.deter"] == [200, 128]
+    assert err_again == err
+    assert cli.main(["scores", str(tmp_path / "0")]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def run(*words, **variables) -> subprocess.CompletedProcess:
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     return subprocess.run(

@@ -12,13 +12,17 @@ HEADER = ("task", "method", "runs", "frames", "ours", "std", "published", "ratio
 
 
 class Row(NamedTuple):
-    """A method on a task. returns: one per run, at `frames`; published: Dreamer's there, None if there is none."""
+    """A method on a task. returns: one per run, at `frames`; published: Dreamer's there, None if there is none.
+
+    mixed_settings: {key: its values} of the settings in which the runs differ, which their mean hides.
+    """
 
     task: str
     method: str
     frames: int
     returns: list[float]
     published: float | None
+    mixed_settings: dict[str, list] = {}
 
     @property
     def ours(self) -> float:
@@ -36,19 +40,25 @@ class Row(NamedTuple):
         return self.ours / self.published if self.published else None
 
 
-def rows(entries: list[Scores], published: Published, window: float | None = None) -> list[Row]:
+def rows(
+    entries: list[Scores],
+    published: Published,
+    window: float | None = None,
+    mixed: dict[tuple[str, str], dict[str, list]] | None = None,
+) -> list[Row]:
     """One row per task and method, read at the last frame count that as many of its runs as possible reach.
 
-    window: frames over which to average, as in curves.align; long curves are averaged in any case.
+    window: frames over which to average, as in curves.align; long curves are averaged in any case. mixed: settings in
+    which runs differ, as runs.mixed_settings returns them.
     """
-    table = []
+    table, mixed = [], mixed or {}
     for task in curves.tasks_of(entries):
         for method in curves.methods_of(entries):
             if runs := curves.of(entries, task, method):
                 frames, returns = curves.last_common(*curves.align(runs, window=window))
                 curve = published.curve(task)
                 theirs = curve.at(frames) if curve else None
-                table.append(Row(task, method, round(frames), returns.tolist(), theirs))
+                table.append(Row(task, method, round(frames), returns.tolist(), theirs, mixed.get((task, method), {})))
     return table
 
 
@@ -67,7 +77,13 @@ def to_text(table: list[Row], source: str) -> str:
     """The table for a terminal."""
     lines = [HEADER]
     lines += [
-        (row.task, row.method, len(row.returns), f"{row.frames:,.0f}", *_numbers(row.ours, row.std, row.published))
+        (
+            row.task,
+            f"{row.method} *" if row.mixed_settings else row.method,
+            len(row.returns),
+            f"{row.frames:,.0f}",
+            *_numbers(row.ours, row.std, row.published),
+        )
         for row in table
     ]
     lines += [
@@ -79,15 +95,20 @@ def to_text(table: list[Row], source: str) -> str:
         "  ".join(f"{cell!s:{'<' if column < 2 else '>'}{widths[column]}}" for column, cell in enumerate(line)).rstrip()
         for line in lines
     ]
+    notes = ["* a mean over runs with different settings"] if any(row.mixed_settings for row in table) else []
     if any(row.published is not None for row in table):
-        text += ["", f"published: Dreamer at the same number of frames. {source}."]
-    return "\n".join(text)
+        notes.append(f"published: Dreamer at the same number of frames. {source}.")
+    return "\n".join([*text, *([""] if notes else []), *notes])
 
 
 def to_json(table: list[Row]) -> str:
-    """The table for programs: a list of objects, frames as they were read, null where there is nothing."""
-    fields = ("task", "method", "frames", "ours", "std", "returns", "published", "ratio")
-    return json.dumps([{field: getattr(row, field) for field in fields} for row in table], indent=2)
+    """The table for programs: a list of objects, frames as they were read, null where there is nothing.
+
+    "mixed_settings" is {key: [its values]} of what differs between the runs of a row, empty where nothing does.
+    """
+    fields = ("task", "method", "frames", "ours", "std", "returns", "published", "ratio", "mixed_settings")
+    # YAML knows more types than JSON, such as dates.
+    return json.dumps([{field: getattr(row, field) for field in fields} for row in table], indent=2, default=str)
 
 
 def _numbers(ours: float, std: float | None, published: float | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dreamer.results import runs as run_files
 from dreamer.results import scores
 
 NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
@@ -89,6 +90,29 @@ def random_returns(entries: list[scores.Scores]) -> tuple[dict[str, float], list
         returns[entry.task] += mean * count
         episodes[entry.task] += count
     return {task: returns[task] / episodes[task] for task in episodes}, problems
+
+
+def mixed_settings(entries: list[scores.Scores]) -> dict[tuple[str, str], dict[str, list]]:
+    """As runs.mixed_settings: the tasks and methods whose mean is one over runs with different settings.
+
+    Each is named on stderr in one line with its keys and values, and so is each config.yaml that cannot be used.
+    """
+    found, problems = run_files.read_settings(entries)
+    complain(problems)
+    mixed = run_files.mixed_settings(found)
+    complain(
+        f"warning: {task}, {method}: runs with different settings are averaged: {settings_in_words(keys)}"
+        for (task, method), keys in mixed.items()
+    )
+    return mixed
+
+
+def settings_in_words(keys: dict[str, list], most: int | None = None) -> str:
+    """Keys and their values as runs.mixed_settings has them, the first `most` of them: "model.deter 200 or 50"."""
+    texts = [f"{key} {' or '.join(map(run_files.in_words, values))}" for key, values in keys.items()]
+    if most is not None and len(texts) > most:
+        texts[most:] = [f"and {len(texts) - most} more"]
+    return ", ".join(texts)
 
 
 def align(runs: list[scores.Scores], *, window: float | None = None, bins: int = 100) -> tuple[np.ndarray, np.ndarray]:

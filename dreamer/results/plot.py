@@ -44,7 +44,8 @@ def main_figure(
 
     out is a .png or .pdf file that gets all panels, or a directory that gets a PNG and a PDF of every suite and, where
     several tasks can be taken together, of the aggregate. Files that cannot be used are left out with one line each
-    on stderr. Raises ValueError if nothing is left or out has another suffix.
+    on stderr. Runs of a task and a method that have different settings are averaged all the same, with a line there and
+    in the figure. Raises ValueError if nothing is left or out has another suffix.
     """
     out = Path(out)
     one_file = out.suffix in (".png", ".pdf") and not out.is_dir()
@@ -53,20 +54,21 @@ def main_figure(
     entries = curves.collect(runs, tasks, methods)
     references, problems = curves.random_returns(entries)
     curves.complain(problems)
+    mixed = curves.mixed_settings(entries)
     suites = {}
     for entry in entries:
         suites.setdefault(curves.suite_of(entry.task), []).append(entry)
     groups = {out: entries} if one_file else {out / suite: suites[suite] for suite in sorted(suites)}
     written = []
 
-    def save(figure, path):
+    def save(figure, path, tasks):
         files = [path] if one_file else [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf")]
-        style.save(figure, files)
+        style.save(figure, files, _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks}))
         written.extend(files)
 
     with matplotlib.rc_context(style.STYLE):
         for path, group in groups.items():
-            save(draw(group, references, published=published, window=window), path)
+            save(draw(group, references, published=published, window=window), path, curves.tasks_of(group))
         if not one_file and len({entry.task for entry in entries}) > 1:
             # Here, because the libraries behind it take seconds to load.
             from dreamer.results import aggregate
@@ -74,7 +76,7 @@ def main_figure(
             summary, notes = aggregate.summarise(entries, window=window)
             curves.complain(notes)
             if summary:
-                save(aggregate.draw(summary, published), out / "aggregate")
+                save(aggregate.draw(summary, published), out / "aggregate", summary.tasks)
     return written
 
 
@@ -218,3 +220,14 @@ def _label(method: str, entries: list[scores.Scores]) -> str:
     runs = Counter(entry.task for entry in entries if entry.method == method).values()
     count = f"{max(runs)} runs" if min(runs) == max(runs) else f"{min(runs)} to {max(runs)} runs"
     return f"{curves.label(method)} ({count})" if max(runs) > 1 else curves.label(method)
+
+
+def _mixed_notes(mixed: dict[tuple[str, str], dict[str, list]]) -> list[str]:
+    """A line for each method and its settings that differ between runs of the same task, with those tasks."""
+    tasks = {}
+    for (task, method), keys in mixed.items():
+        tasks.setdefault((method, curves.settings_in_words(keys, most=3)), []).append(curves.title(task))
+    return [
+        f"{', '.join(of)}: runs of {curves.label(method)} with different settings are averaged: {text}"
+        for (method, text), of in tasks.items()
+    ]

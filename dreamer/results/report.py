@@ -23,7 +23,6 @@ from dreamer.results.runs import Run
 from dreamer.results.scores import Scores
 
 TEMPLATE = Path(__file__).with_name("report.html")
-IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
 IMAGE_ERROR, REPEAT_ERROR = "eval/open_loop_image_error", "eval/repeat_frame_image_error"
 PREDICTION_FPS = 10
 HOVERED = 61  # points of a straight line
@@ -89,7 +88,7 @@ def render(
         published=theirs,
         has_published=any(theirs.scores(row.task) for row in table),
         has_random=bool(references),
-        mixed=mixed_settings(found),
+        mixed=runs.mixed_settings(found),
         returns=return_charts(entries, theirs, references, window),
         world_model=world_model_charts(found),
         modelled={run.scores.method for run in found if run.open_loop or IMAGE_ERROR in run.metrics},
@@ -213,25 +212,12 @@ def settings(found: list[Run]) -> dict:
             groups[_own_settings(run)].append(run)
     values = [dict(own) for own in groups]
     keys = list(dict.fromkeys(key for of in values for key in of))
-    differ = [key for key in keys if len({of.get(key) for of in values}) > 1]
+    differ = runs.differences(values)
     return {
         "groups": list(groups.values()),
-        "differ": [(key, [of.get(key) for of in values]) for key in differ],
+        "differ": list(differ.items()),
         "shared": [(key, values[0][key]) for key in keys if key not in differ],
     }
-
-
-def mixed_settings(found: list[Run]) -> set[tuple[str, str]]:
-    """(task, method) of the rows that average over runs with different settings, which a mean should not hide.
-
-    How long a run is meant to be does not count: it changes nothing at the frames where they are compared.
-    """
-    known = defaultdict(set)
-    for run in found:
-        if run.settings:
-            own = tuple((key, value) for key, value in _own_settings(run) if key != "steps")
-            known[run.scores.task, run.scores.method].add(own)
-    return {key for key, different in known.items() if len(different) > 1}
 
 
 def times(found: list[Run]) -> list[dict]:
@@ -327,8 +313,4 @@ def _machine(line: dict) -> str:
 
 def _own_settings(run: Run) -> tuple[tuple[str, str], ...]:
     """(key, value in words) of everything but the run's identity, in the order of the file."""
-    return tuple(
-        (key, str(value).lower() if isinstance(value, bool) else str(value))
-        for key, value in run.settings.items()
-        if key not in IDENTITY
-    )
+    return tuple((key, runs.in_words(value)) for key, value in run.settings.items() if key not in runs.IDENTITY)

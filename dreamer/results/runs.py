@@ -18,6 +18,8 @@ from ruamel.yaml.error import YAMLError
 
 from dreamer.results import scores
 
+IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
+
 
 class Run(NamedTuple):
     """A run; what its directory does not hold is empty, 0 or None. The videos are those of the newest evaluation.
@@ -44,25 +46,61 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
 
     Score files with several runs have no directory of their own: those runs have their scores and nothing else.
     """
-    holds = Counter(entry.path for entry in entries)
-    runs, problems = [], []
-    for entry in entries:
-        directory = entry.path.parent
-        if holds[entry.path] > 1 or entry.path.name != scores.FILENAME:
-            runs.append(Run(entry))
+    found, problems = read_settings(entries)
+    for index, directory in enumerate(_directories(entries)):
+        if directory is None:
             continue
         open_loop = directory / "open_loop.jsonl"
-        run = Run(
-            entry,
-            settings=_settings(directory / "config.yaml", problems),
+        found[index] = found[index]._replace(
             open_loop=[line for line in _lines(open_loop, problems) if _is_open_loop(line, open_loop, problems)],
             machines=list(_lines(directory / "machines.jsonl", problems)),
             episode=_newest(directory / "videos", "-episode.mp4"),
             prediction=_newest(directory / "videos", "-open-loop.gif"),
             **_metrics(directory / "metrics.jsonl", problems),
         )
-        runs.append(run)
-    return runs, problems
+    return found, problems
+
+
+def read_settings(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
+    """As `read`, but of each run's directory only the settings: the metrics of long runs take seconds to read."""
+    problems = []
+    found = [
+        Run(entry, settings=_settings(directory / "config.yaml", problems) if directory else {})
+        for entry, directory in zip(entries, _directories(entries), strict=True)
+    ]
+    return found, problems
+
+
+def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
+    """{(task, method): {key: its values, each once}} of runs with different settings, which a mean should not hide.
+
+    How long a run is meant to be does not count: it changes nothing at the frames where they are compared. None stands
+    for a key that a config.yaml does not have; a run without that file has no settings, and differs from none.
+    """
+    groups, mixed = defaultdict(list), {}
+    for run in found:
+        if run.settings:
+            groups[run.scores.task, run.scores.method].append(run.settings)
+    for group, settings in groups.items():
+        differ = {key: values for key, values in differences(settings).items() if key not in (*IDENTITY, "steps")}
+        if differ:
+            mixed[group] = {key: [v for i, v in enumerate(of) if v not in of[:i]] for key, of in differ.items()}
+    return mixed
+
+
+def differences(settings: list[dict]) -> dict[str, list]:
+    """{key: its value in each of the settings, None where it is missing} of the keys in which they are not equal."""
+    found = {}
+    for key in dict.fromkeys(key for of in settings for key in of):
+        values = [of.get(key) for of in settings]
+        if any(value != values[0] for value in values):
+            found[key] = values
+    return found
+
+
+def in_words(value) -> str:
+    """A value of the settings as config.yaml has it; "missing" for None."""
+    return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def frames_of(video: Path) -> int | None:
@@ -74,6 +112,15 @@ def frames_of(video: Path) -> int | None:
 def errors(line: dict, name: str) -> np.ndarray:
     """Errors against the horizon [imagined steps] of a line of open_loop.jsonl; NaN where they were not finite."""
     return np.array([math.nan if value is None else value for value in line[name]], float)
+
+
+def _directories(entries: list[scores.Scores]) -> list[Path | None]:
+    """The directory of each run; None where a score file holds several runs or is not called as a run's own."""
+    holds = Counter(entry.path for entry in entries)
+    return [
+        entry.path.parent if holds[entry.path] == 1 and entry.path.name == scores.FILENAME else None
+        for entry in entries
+    ]
 
 
 def _lines(path: Path, problems: list[str]) -> Iterator[dict]:

@@ -1,8 +1,11 @@
 """How figures look: colours that colour-blind readers tell apart, thin lines, and files in one step."""
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from dreamer.results.files import replacing
 
@@ -49,8 +52,18 @@ def method_styles(methods: list[str]) -> dict[str, dict]:
     }
 
 
-def save(figure: Figure, files: list[Path]) -> None:
-    """Write the figure to .png and .pdf files, each in one step; the same figure gives the same bytes."""
+def save(figure: Figure, files: list[Path], notes: Iterable[str] = ()) -> None:
+    """Write the figure to .png and .pdf files, each in one step; the same figure gives the same bytes.
+
+    notes: lines to be read with a figure 6 inches wide, wrapped, in room that is added below it.
+    """
+    options = {}
+    if lines := [part for note in notes for part in textwrap.wrap(note, 105, subsequent_indent="    ")]:
+        width, height = figure.get_size_inches()
+        text = {"fontsize": 7, "color": INK, "parse_math": False, "in_layout": False}
+        figure.text(0.07 / width, -0.05 / height, "\n".join(lines), va="top", **text)
+        # Outside of the figure: its layout has labels at the lower edge, wherever the panels are told to end.
+        options["bbox_inches"] = Bbox([[0, -0.14 - 0.12 * len(lines)], [width, height]])
     for file in files:
         with replacing(file) as temporary:
-            figure.savefig(temporary, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
+            figure.savefig(temporary, metadata={"CreationDate": None} if file.suffix == ".pdf" else None, **options)

@@ -76,8 +76,24 @@ def test_json_holds_every_run():
         "returns": [12.0, 8.0],
         "published": 20.0,
         "ratio": 0.5,
+        "mixed_settings": {},
     }
     assert (last["published"], last["ratio"], last["std"]) == (None, None, None)
+
+
+def test_a_mean_over_different_settings_is_marked():
+    entries = [make_scores("dmc_a", [100], [4.0], seed=seed) for seed in (0, 1)]
+    entries += [make_scores("dmc_a", [100], [7.0], method="random")]
+    mixed = compare.rows(entries, PUBLISHED, mixed={("dmc_a", "dreamer"): {"model.lr": [0.001, None]}})
+    text = compare.to_text(mixed, "A source").splitlines()
+    assert text[1].split()[:4] == ["dmc_a", "dreamer", "*", "2"]
+    assert text[2].split()[:3] == ["dmc_a", "random", "1"]
+    assert text[3:] == [
+        "",
+        "* a mean over runs with different settings",
+        "published: Dreamer at the same number of frames. A source.",
+    ]
+    assert [row["mixed_settings"] for row in json.loads(compare.to_json(mixed))] == [{"model.lr": [0.001, None]}, {}]
 
 
 def test_a_published_return_of_zero_has_no_ratio():

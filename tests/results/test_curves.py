@@ -93,6 +93,29 @@ def test_references_weigh_episodes_and_belong_to_a_runs_own_file(tmp_path):
         assert "\n" not in problem
 
 
+def test_a_mean_over_different_settings_is_named_with_keys_and_values(tmp_path, capsys):
+    entries = []
+    for seed, text in enumerate(("a: 1\nb: true\n", "a: 2\n", "a: [\n", "a: 2\n")):
+        run = write_run(tmp_path / str(seed), seed=seed)
+        (run / "config.yaml").write_text(text)
+        entries.append(make_scores([1], [1], seed=seed, path=run / "scores.json"))
+    keys = {"a": [1, 2], "b": [True, None]}
+    assert curves.mixed_settings(entries) == {("dmc_walker_walk", "dreamer"): keys}
+    problem, warning = capsys.readouterr().err.splitlines()
+    assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}: cannot be read")
+    assert warning == (
+        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: a 1 or 2, b true or missing"
+    )
+    assert curves.mixed_settings([entries[1], entries[3]]) == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_settings_in_words():
+    keys = {"a": [1, 2], "b": [True, None], "c": ["x", 0.5, "y"]}
+    assert curves.settings_in_words(keys, most=3) == "a 1 or 2, b true or missing, c x or 0.5 or y"
+    assert curves.settings_in_words(keys, most=1) == "a 1 or 2, and 2 more"
+
+
 def test_align_interpolates_between_points_but_not_beyond():
     xs, ys = curves.align([make_scores([30, 10], [3.0, 1.0]), make_scores([20, 40], [20.0, 40.0])])
     assert xs.tolist() == [10, 20, 30, 40]

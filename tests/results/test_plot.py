@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from dreamer.results import plot, published, style
+from dreamer.results import aggregate, plot, published, style
 from dreamer.results.scores import Scores
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
@@ -154,6 +154,53 @@ def test_a_figure_per_suite_and_one_of_all_tasks(tmp_path, capsys):
     # One file gets all panels, and neither a single task nor a single suite without a scale has an aggregate.
     assert plot.main_figure([tmp_path], tmp_path / "all.pdf") == [tmp_path / "all.pdf"]
     assert len(plot.main_figure([tmp_path], tmp_path / "one", tasks=["walker_walk"])) == 2
+
+
+def test_a_mean_over_different_settings_is_named_on_stderr_and_with_its_figures(tmp_path, monkeypatch, capsys):
+    for task in ("dmc_walker_walk", "dmc_cheetah_run", "toy_dot"):
+        for seed in (0, 1):
+            run = write_run(tmp_path / task / str(seed), task=task, seed=seed)
+            (run / "config.yaml").write_text(f"seed: {seed}\nsteps: {seed}\nmodel:\n  deter: 200\n")
+    saved = {}
+    monkeypatch.setattr(style, "save", lambda figure, files, notes: saved.update({files[0].stem: notes}))
+    monkeypatch.setattr(aggregate, "SAMPLES", 20)
+    plot.main_figure([tmp_path], tmp_path / "figures")
+    assert saved == {"dmc": [], "toy": [], "aggregate": []}
+    assert capsys.readouterr().err == ""
+    (tmp_path / "dmc_walker_walk" / "1" / "config.yaml").write_text("seed: 1\nmodel:\n  deter: 50\n")
+    plot.main_figure([tmp_path], tmp_path / "figures")
+    notes = ["Walker Walk: runs of Dreamer with different settings are averaged: model.deter 200 or 50"]
+    assert saved == {"dmc": notes, "toy": [], "aggregate": notes}
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: model.deter 200 or 50"
+    ]
+
+
+def test_notes_lie_below_the_figure_which_stays_as_it_was(tmp_path):
+    entries = [make_scores([10, 20], [1, 2], task=task) for task in ("dmc_walker_walk", "dmc_cheetah_run")]
+    with matplotlib.rc_context(style.STYLE):
+        for name, notes in (("without", []), ("with", ["Two words."])):
+            style.save(plot.draw(entries, {}), [tmp_path / f"{name}.png"], notes)
+    without, noted = read(tmp_path / "without.png"), read(tmp_path / "with.png")
+    assert noted.shape[1] == 900
+    assert 30 < len(noted) - len(without) < 60
+    np.testing.assert_array_equal(noted[: len(without)], without)
+    note = (noted[len(without) :] < 100).all(-1)
+    assert note.sum() > 50
+    assert not note[[0, -1]].any()
+
+
+def test_long_notes_stay_inside_the_figure(tmp_path):
+    keys = {f"behavior.number_{index}": [0.001, 0.0006] for index in range(5)}
+    mixed = {(f"dmc_cartpole_swingup_sparse_{task}", "dreamer"): keys for task in range(20)}
+    (note,) = plot._mixed_notes(mixed)
+    assert note.startswith("Cartpole Swingup Sparse 0, Cartpole Swingup Sparse 1, ")
+    assert note.endswith("behavior.number_2 0.001 or 0.0006, and 2 more")
+    with matplotlib.rc_context(style.STYLE):
+        style.save(plot.draw([make_scores([10, 20], [1, 2])], {}), [tmp_path / "a.png"], [note] * 3)
+    dark = (read(tmp_path / "a.png") < 100).all(-1)
+    assert not dark[-3:].any()
+    assert not dark[:, -3:].any()
 
 
 def test_only_the_tasks_and_methods_that_are_asked_for(tmp_path, monkeypatch):

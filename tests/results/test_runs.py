@@ -77,6 +77,32 @@ def test_runs_of_a_list_have_no_directory(tmp_path):
     assert problems == []
 
 
+def test_settings_in_which_runs_of_one_mean_differ(tmp_path):
+    def settings(seed, rest, *, task="toy_dot", method="dreamer", steps=10):
+        identity = f"suite: toy\ntask: dot\nmethod: {method}\nseed: {seed}\nsteps: {steps}\n"
+        directory = write_run(tmp_path / f"{len(list(tmp_path.iterdir()))}", config_yaml=identity + rest)
+        content = {"task": task, "method": method, "seed": seed, "xs": [1], "ys": [2]}
+        (directory / "scores.json").write_text(json.dumps(content))
+
+    def mixed():
+        entries = sorted(scores.find([tmp_path])[0], key=lambda entry: entry.path)
+        found, problems = runs.read_settings(entries)
+        assert problems == []
+        return runs.mixed_settings(found)
+
+    settings(0, "precision: auto\nmodel: {deter: 200, discount_head: false}\n")
+    # Another seed, length, order of keys, task and method, and a run without settings: nothing that a mean hides.
+    settings(1, "model: {discount_head: false, deter: 200}\nprecision: auto\n", steps=20)
+    settings(0, "model: {deter: 9}\n", task="toy_other")
+    settings(0, "model: {deter: 9}\n", method="random")
+    write_run(tmp_path / "without")
+    assert mixed() == {}
+    settings(2, "precision: auto\nmodel: {deter: 8, discount_head: false}\n")
+    settings(3, "model: {deter: 200, discount_head: true}\n")
+    keys = {"precision": ["auto", None], "model.deter": [200, 8], "model.discount_head": [False, True]}
+    assert mixed() == {("toy_dot", "dreamer"): keys}
+
+
 def test_a_last_line_that_is_still_being_written_is_no_problem(tmp_path):
     whole = lines({"step": 10, "a": 1.0})
     run, problems = read_one(write_run(tmp_path / "run", metrics_jsonl=whole + '{"step": 20, "a"', open_loop_jsonl=""))
