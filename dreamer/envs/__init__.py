@@ -106,7 +106,8 @@ def validate(suite: str, task: str) -> None:
     found = SUITES[suite]
     valid = [*found.tasks, *found.other_tasks]
     if task not in valid and not found.accepts(task):
-        raise ValueError(unknown(f"task of {suite}", task, valid))
+        also = f", and {found.also}" if found.also else ""
+        raise ValueError(unknown(f"task of {suite}", task, valid) + also)
 
 
 def missing(suite: str) -> str | None:

@@ -86,7 +86,8 @@ class DMLab:
     The module repeats an episode for the same seed after the same number of resets, and not otherwise: an episode
     depends on the seeds before it too. A new environment begins with seed 0. When an episode has ended, the module
     shows nothing any more, so that the last step repeats the image before it.
-    Raises EnvError where the module is missing or does not know the level.
+    Raises EnvError where the module is missing, does not load or does not know the level, or where there cannot be such
+    a level_cache.
     Source: Beattie et al., "DeepMind Lab", arXiv 1612.03801.
     """
 
@@ -103,8 +104,13 @@ class DMLab:
     ):
         try:
             import deepmind_lab
-        except ModuleNotFoundError as error:
-            raise EnvError(f"the module deepmind_lab is missing: {INSTALL}") from error
+        except ImportError as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == "deepmind_lab":
+                raise EnvError(f"the module deepmind_lab is missing: {INSTALL}") from error
+            raise EnvError(
+                f"the module deepmind_lab is installed but does not load: {error} (it is made for one version of "
+                "Python, and renders with OSMesa, Debian's libosmesa6)"
+            ) from error
 
         config = {"width": str(size), "height": str(size)}
         if hold_out and not training:
@@ -140,9 +146,10 @@ class DMLab:
         return self._observe(reward=0.0, first=True, last=False, terminal=False)
 
     def step(self, action: np.ndarray) -> dict:
-        """See Env.step."""
-        reward = self._lab.step(ACTIONS[np.argmax(action)], num_steps=self.action_repeat)
-        self._frame += self.action_repeat
+        """See Env.step; an episode that ends within the action repeat ends it early."""
+        frames = min(self.action_repeat, self._time_limit - self._frame)
+        reward = self._lab.step(ACTIONS[np.argmax(action)], num_steps=frames)
+        self._frame += frames
         ended = not self._lab.is_running()
         # Nothing tells a terminal from a time-out but the time that was left; one step more than needed for rounding.
         terminal = ended and self._counts_down and self._remaining > 2 * self.action_repeat
@@ -178,7 +185,10 @@ class LevelCache:
     """Compiled maps in a folder, in the form that the module asks for: fetch(key, path) and write(key, path)."""
 
     def __init__(self, folder: pathlib.Path):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvError(f"level_cache {folder} cannot be used as a folder: {error.strerror}") from error
         self._folder = folder
 
     def fetch(self, key: str, pk3_path: str) -> bool:

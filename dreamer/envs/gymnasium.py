@@ -15,6 +15,8 @@ from dreamer.types import ActionSpace, Space
 
 TASKS = ("CarRacing-v3",)
 
+_IMAGES = "uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3)"
+
 
 class Gymnasium:
     """One environment as an Env with 64x64 images.
@@ -26,9 +28,10 @@ class Gymnasium:
 
     Images are the observations where these are uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3), or a Dict with
     such an "image"; otherwise the frames of render_mode "rgb_array". They are resized bilinearly.
-    Actions: Discrete is passed one-hot; a Box is flattened and scaled to [-1, 1], where it has bounds.
-    terminated is is_terminal; truncated alone is a last step that is none. A new environment begins with seed 0.
-    Raises ValueError for an unknown task, EnvError for spaces of another kind or where there are no images.
+    Actions: Discrete is passed one-hot; a Box is flattened and scaled to [-1, 1], which also stands for a bound that it
+    lacks. terminated is is_terminal; truncated alone is a last step that is none. A new environment begins with seed 0.
+    Raises ValueError for an unknown task, EnvError for spaces of another kind, where there are no images, and for
+    frames or rewards that are not what gymnasium asks for.
     """
 
     def __init__(self, task: str, *, action_repeat: int = 1, time_limit: int = 1000, size: int = 64):
@@ -40,8 +43,8 @@ class Gymnasium:
         if self._image_in is None:
             if "rgb_array" not in self._env.metadata.get("render_modes", ()):
                 raise EnvError(
-                    f"{task} has no images: its observations are {self._env.observation_space}, and it does not offer "
-                    'the render_mode "rgb_array"'
+                    f"{task} has no images: its observations are {self._env.observation_space}, not {_IMAGES} (or a "
+                    'Dict with such an "image"), and it does not offer the render_mode "rgb_array"'
                 )
             self._env.close()
             self._env = gymnasium.make(environment_id, render_mode="rgb_array")
@@ -64,7 +67,7 @@ class Gymnasium:
         total = 0.0
         for _ in range(self.action_repeat):
             observation, reward, terminated, truncated, _ = self._env.step(self._to_env(action))
-            total += float(reward)
+            total += _number(reward)
             self._frame += 1
             last = terminated or truncated or self._frame >= self._time_limit
             if last:
@@ -99,7 +102,7 @@ def find(task: str) -> str:
             sys.path.append(os.getcwd())
         try:
             importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # A script that runs as it is imported may well end with sys.exit().
             problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f'cannot import the module "{module}" of the task "{task}": {problem}') from error
     if environment_id not in gymnasium.registry:
@@ -128,11 +131,22 @@ def _is_image(space):
 
 
 def _resize(image, size):
-    """(H, W), (H, W, 1) or (H, W, 3) uint8 -> (size, size, 3) uint8."""
+    """(H, W), (H, W, 1), (H, W, 3) or, with an opacity that is dropped, (H, W, 4) uint8 -> (size, size, 3) uint8."""
+    if not isinstance(image, np.ndarray):
+        raise EnvError(f"an image of type {type(image).__name__}: expected {_IMAGES}")
+    if image.dtype != np.uint8 or image.ndim < 2 or 0 in image.shape or image.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise EnvError(f"an image of shape {image.shape} and dtype {image.dtype}: expected {_IMAGES}")
     if image.shape[2:] == (1,):
         image = image[:, :, 0]
     image = Image.fromarray(image).convert("RGB")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _number(reward):
+    try:
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise EnvError(f"step() returned the reward {reward!r}: expected a number") from error
 
 
 def _actions(space, task):
@@ -141,14 +155,16 @@ def _actions(space, task):
 
     if isinstance(space, gymnasium.spaces.Discrete):
         return ActionSpace(int(space.n), discrete=True), lambda action: int(space.start) + int(np.argmax(action))
-    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        bounded = np.isfinite(space.low) & np.isfinite(space.high)
-        low = np.where(bounded, space.low, -1.0).astype(np.float64)
-        high = np.where(bounded, space.high, 1.0).astype(np.float64)
+    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
+        low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float64)
+        high = np.where(np.isfinite(space.high), space.high, 1.0).astype(np.float64)
+        if np.any((low >= high) & ~(np.isfinite(space.low) & np.isfinite(space.high))):
+            raise EnvError(f"{task} has actions with one bound, beyond [-1, 1]: {space} needs the other bound too")
 
         def scale(action):
             unit = (action.astype(np.float64).reshape(space.shape) + 1) / 2
-            return (low + unit * (high - low)).astype(space.dtype)
+            # Rounding may lead out of the space by the last digit.
+            return np.clip((1 - unit) * low + unit * high, low, high).astype(space.dtype)
 
         return ActionSpace(int(np.prod(space.shape)), discrete=False), scale
     raise EnvError(f"{task} has actions of the kind {space}: expected a Discrete space, or a Box of floats")

@@ -18,12 +18,14 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 
@@ -212,11 +214,27 @@ def _serve(connection: Connection) -> None:
                     result = getattr(env, method)(*arguments)
                 reply = ("ok", result)
             except Exception as error:
-                reply = ("error", f"{type(error).__name__}: {error}", traceback.format_exc())
+                reply = ("error", _describe(error), traceback.format_exc())
             connection.send(reply)
     finally:
         if env is not None:
             env.close()
+
+
+def _describe(error: Exception) -> str:
+    """An exception on one line, with the place where an environment from outside of this project raised it."""
+    message = " ".join(str(error).split())
+    if isinstance(error, EnvError):
+        return message
+    message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    # Libraries do what they were told to: of interest is the line that told them.
+    libraries = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parents[1])
+    places = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and not any(map(Path(frame.filename).is_relative_to, libraries))
+    ]
+    return f"{message} ({places[-1].filename}, line {places[-1].lineno})" if places else message
 
 
 def _leave_with(parent: int) -> None:

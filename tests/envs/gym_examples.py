@@ -12,8 +12,9 @@ class Counting(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
 
-    def __init__(self, observation="image", actions="box", ends=3, render_mode=None):
+    def __init__(self, observation="image", actions="box", ends=3, reward=None, frame=None, render_mode=None):
         self.render_mode, self._kind, self._ends = render_mode, observation, ends
+        self._reward, self._frame = reward, frame
         pixels = {"image": (48, 96, 3), "dict": (48, 96, 3), "gray": (48, 96), "gray1": (48, 96, 1)}
         self._shape = pixels.get(observation)
         image = spaces.Box(0, 255, self._shape, np.uint8) if self._shape else None
@@ -25,6 +26,10 @@ class Counting(gymnasium.Env):
             "box": spaces.Box(np.array([[-2, 0], [-np.inf, 5]], np.float32), np.array([[2, 10], [1, 7]], np.float32)),
             "discrete": spaces.Discrete(3, start=5),
             "many": spaces.MultiDiscrete([2, 2]),
+            "one_bound": spaces.Box(np.array([0, -np.inf]), np.array([np.inf, -0.5]), dtype=np.float64),
+            "far_bound": spaces.Box(3, np.inf, (1,)),
+            "doubles": spaces.Box(-0.1, 0.3, (1,), np.float64),
+            "nothing": spaces.Box(-1, 1, (0,)),
         }[actions]
         self.received, self.rendered = [], 0
 
@@ -36,10 +41,13 @@ class Counting(gymnasium.Env):
     def step(self, action):
         self.received.append(action)
         self._count += 1
-        return self._observe(), float(self._count), self._count == self._ends, False, {}
+        reward = float(self._count) if self._reward is None else self._reward
+        return self._observe(), reward, self._count == self._ends, False, {}
 
     def render(self):
         self.rendered += 1
+        if self._frame is not None:
+            return self._frame[self._count % len(self._frame)]
         frame = np.full((30, 60, 3), RED, np.uint8)
         frame[..., 1] = self._count
         return frame
@@ -68,6 +76,23 @@ for name, kwargs in {
     "Dict": {"observation": "dict"},
     "Discrete": {"observation": "vector", "actions": "discrete", "ends": 100},
     "Many": {"actions": "many"},
+    "OneBound": {"actions": "one_bound"},
+    "FarBound": {"actions": "far_bound"},
+    "Doubles": {"actions": "doubles"},
+    "NoActions": {"actions": "nothing"},
+    "IntegerReward": {"reward": 7},
+    "NoReward": {"reward": "seven"},
+    "Frames": {
+        "observation": "vector",
+        "frame": [
+            np.full((200, 30, 4), 9, np.uint8),
+            np.full((20, 30), 9, np.uint8),
+            "a picture",
+            np.zeros((20, 30, 3)),
+            np.zeros((3, 20, 30), np.uint8),
+        ],
+        "ends": 100,
+    },
 }.items():
     gymnasium.register(f"{name}-v0", Counting, kwargs=kwargs, max_episode_steps=5)
 gymnasium.register("folder/Blind-v1", Blind)

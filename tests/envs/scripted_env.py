@@ -19,7 +19,7 @@ class Scripted:
 
     def __init__(self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False):
         if fail:
-            raise RuntimeError("no such level")
+            raise RuntimeError("no such\n  level")
         self.observation_spaces = {"image": Space((64, 64, 3), "uint8"), "speed": Space((2,), "float32")}
         self.action_space = ActionSpace(size=3, discrete=discrete)
         self.action_repeat = 2

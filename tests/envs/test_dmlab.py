@@ -117,6 +117,7 @@ def test_our_own_time_limit(lab):
     steps = play(env)
     assert len(steps) == 4
     assert not steps[-1]["is_terminal"]
+    assert lab.INSTANCES[-1].steps == [4, 4, 1]
     np.testing.assert_array_equal(env.reset(7)["image"][0, 0], [0, 7, 0])
 
 
@@ -127,6 +128,8 @@ def test_levels_by_their_short_and_full_names(lab):
     with pytest.raises(ValueError, match='unknown task of dmlab "colect": the nearest valid names are collect, '):
         envs.validate("dmlab", "colect")
     make("watermaze"), make("contributed/dmlab30/rooms_watermaze"), make("explore_small")
+    with pytest.raises(ValueError, match="and any other level by its full name, such as contributed/dmlab30/"):
+        envs.validate("dmlab", "language_select_located_object")
     with pytest.raises(envs.EnvError, match=r'does not start the level "contributed/no": .*no'):
         make("contributed/no")
 
@@ -164,6 +167,9 @@ def test_compiled_maps_are_kept_in_a_folder(lab, tmp_path):
     env = make("explore_small")
     env.reset(0), env.reset(1)
     assert lab.INSTANCES[-1].compiled == ["maze", "maze"]
+    (tmp_path / "file").touch()
+    with pytest.raises(envs.EnvError, match=r"level_cache .*/file cannot be used as a folder: File exists"):
+        make("explore_small", level_cache=str(tmp_path / "file"))
 
 
 def test_it_runs_in_a_process_of_its_own(lab):
@@ -175,6 +181,10 @@ def test_it_runs_in_a_process_of_its_own(lab):
     assert env._env.pid
     env.close(), env.close()
     assert lab.INSTANCES == []
+    with pytest.raises(
+        envs.EnvError, match=r"failed in start: DeepMind Lab does not start the level .*: contributed/no$"
+    ):
+        envs.make("dmlab", "contributed/no")
     with pytest.raises(envs.EnvError, match="renders in software, which would crash this process"):
         envs.make("dmlab", "watermaze", worker=False)
 
@@ -195,6 +205,16 @@ def test_a_missing_module_gets_one_line_with_the_target_that_has_it(monkeypatch)
         envs.make("dmlab", "collect")
     monkeypatch.setitem(sys.modules, "deepmind_lab", None)
     with pytest.raises(envs.EnvError, match="the module deepmind_lab is missing"):
+        DMLab("collect")
+
+
+def test_a_module_that_does_not_load_is_not_called_missing(monkeypatch, tmp_path):
+    (tmp_path / "deepmind_lab.py").write_text("raise ImportError('libOSMesa.so.8: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(envs.EnvError, match=r"installed but does not load: libOSMesa\.so\.8: .*Debian's libosmesa6"):
+        DMLab("collect")
+    (tmp_path / "deepmind_lab.py").write_text("import no_such_part_of_it")
+    with pytest.raises(envs.EnvError, match="installed but does not load: No module named 'no_such_part_of_it'"):
         DMLab("collect")
 
 

@@ -73,6 +73,25 @@ def test_box_actions_are_scaled_to_their_bounds(make):
     np.testing.assert_allclose(inside(env).received[-1], [[1, 5], [-0.25, 7]])
 
 
+def test_a_bound_that_is_missing_is_that_of_the_agent(make):
+    env = make("OneBound-v0")
+    env.reset(0)
+    for action in ([-1, -1], [1, 1]):
+        env.step(np.array(action, np.float32))
+    np.testing.assert_allclose(inside(env).received, [[0, -1], [1, -0.5]])
+    with pytest.raises(envs.EnvError, match=r"FarBound-v0 has actions with one bound, .* needs the other bound too"):
+        make("FarBound-v0")
+
+
+def test_rounding_does_not_leave_the_action_space(make):
+    env = make("Doubles-v0")
+    for action in np.linspace(-1, 1, 41, dtype=np.float32):
+        env.reset(0)
+        env.step(action[None])
+    assert all(env._env._env.action_space.contains(action) for action in inside(env).received)
+    assert [inside(env).received[0], inside(env).received[-1]] == [-0.1, 0.3]
+
+
 def test_discrete_actions_are_one_hot_and_may_start_anywhere(make):
     env = make("Discrete-v0")
     assert env.action_space == (3, True)
@@ -101,6 +120,29 @@ def test_other_observations_need_rendered_frames(make):
     assert inside(env).rendered == 2, "frames that are skipped must not be rendered"
 
 
+@pytest.mark.filterwarnings("ignore:.*WARN")  # gymnasium has its own opinion of these
+def test_frames_of_any_size_and_kind_that_pictures_have(make):
+    env = make("Frames-v0")
+    shades = [env.reset(0)["image"], env.step(NOTHING)["image"]]
+    assert [(shade.shape, shade.min(), shade.max()) for shade in shades] == [((64, 64, 3), 9, 9)] * 2
+    for wrong in (
+        "of type str",
+        r"of shape \(20, 30, 3\) and dtype float64",
+        r"of shape \(3, 20, 30\) and dtype uint8",
+    ):
+        with pytest.raises(envs.EnvError, match=f"an image {wrong}: expected uint8 arrays of shape .* or .H, W, 3"):
+            env.step(NOTHING)
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")  # gymnasium has its own opinion of these
+def test_rewards_may_be_integers_but_must_be_numbers(make):
+    assert [float(step["reward"]) for step in play(make("IntegerReward-v0"), NOTHING)] == [0, 7, 7, 7]
+    env = make("NoReward-v0")
+    env.reset(0)
+    with pytest.raises(envs.EnvError, match=r"step\(\) returned the reward 'seven': expected a number"):
+        env.step(NOTHING)
+
+
 def test_seeds_decide_and_none_goes_on(make):
     def levels(env, seeds):
         return [int(env.reset(seed)["image"][0, 0, 0]) for seed in seeds]
@@ -114,6 +156,10 @@ def test_seeds_decide_and_none_goes_on(make):
 def test_what_cannot_be_trained_on_is_refused(make):
     with pytest.raises(envs.EnvError, match=r'gym_examples:folder/Blind-v1 has no images: .* render_mode "rgb_array"'):
         make("folder/Blind-v1")
+    with pytest.raises(envs.EnvError, match=r"has no images: .*, not uint8 arrays of shape \(H, W\), "):
+        make("folder/Blind-v1")
+    with pytest.raises(envs.EnvError, match=r"NoActions-v0 has actions of the kind Box.*expected a Discrete space, or"):
+        make("NoActions-v0")
     with pytest.raises(envs.EnvError, match=r"gym_examples:Many-v0 has actions of the kind MultiDiscrete\(\[2 2\]\)"):
         make("Many-v0")
 
@@ -130,6 +176,9 @@ def test_unknown_tasks_get_one_line(make, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"SyntaxError: .*broken_environment\.py, line 2") as caught:
         envs.validate("gym", "broken_environment:X-v0")
     assert "\n" not in str(caught.value)
+    (tmp_path / "script_environment.py").write_text("import sys\nsys.exit('usage: script')\n")
+    with pytest.raises(ValueError, match='the module "script_environment" .*: SystemExit: usage: script'):
+        envs.validate("gym", "script_environment:X-v0")
 
 
 def test_car_racing_in_a_process_of_its_own():
