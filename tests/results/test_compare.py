@@ -62,7 +62,9 @@ def test_text():
         "",
         "published: Dreamer at the same number of frames. A source.",
     ]
-    assert "published:" not in compare.to_text(table()[3:], "A source")
+    alone = compare.to_text(table()[3:], "A source")
+    assert "published:" not in alone
+    assert alone.endswith("-")  # the row, and no empty line after it
 
 
 def test_json_holds_every_run():
