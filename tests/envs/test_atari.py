@@ -46,7 +46,7 @@ def shown(screens):
     ("game", "options", "steps"),
     [
         ("pong", {}, 150),
-        ("riverraid", {"full_actions": True, "sticky": 0.5, "noops": 0, "action_repeat": 3}, 150),
+        ("space_invaders", {"full_actions": True, "sticky": 0.5, "noops": 0, "action_repeat": 3}, 150),
         ("boxing", {"sticky": 0.0, "noops": 7, "action_repeat": 1}, 300),
     ],
 )
@@ -56,6 +56,7 @@ def test_screens_and_rewards_are_those_of_ale(game, options, steps):
     ale, screens = bare_ale(game, seed, sticky=options.get("sticky", 0.25), noops=options.get("noops", 30))
     actions = ale.getLegalActionSet() if options.get("full_actions") else ale.getMinimalActionSet()
     assert env.action_space == (len(actions), True)
+    assert (len(actions) == len(ale.getMinimalActionSet())) != options.get("full_actions", False)
     np.testing.assert_array_equal(env.reset(seed)["image"], shown(screens))
     rewards = []
     for choice in np.random.default_rng(0).integers(len(actions), size=steps):
@@ -119,6 +120,39 @@ def test_life_loss_can_be_switched_off():
     choices = np.random.default_rng(5).integers(4, size=2000).tolist()
     play(env, 3, choices)
     assert env._env._lives == 0
+
+
+class Script:
+    """In place of ALE: lives and whether the game is over, frame by frame; `resets` counts."""
+
+    def __init__(self, *frames):
+        self.frames, self.resets = list(frames), 0
+
+    def reset(self, seed=None):
+        self.resets += 1
+        return np.zeros((210, 160, 3), np.uint8), {"lives": 3}
+
+    def step(self, choice):
+        lives, over = self.frames.pop(0)
+        return np.zeros((210, 160, 3), np.uint8), 1.0, over, False, {"lives": lives}
+
+
+def test_a_life_that_is_won_ends_nothing():
+    env = make("pong", training=True, action_repeat=2, noops=0)
+    env._env._env.close()
+    env._env._env = Script((4, False), (4, False), (4, False), (3, False), (3, False))
+    env.reset(0)
+    steps = [env.step(one_hot(0, 6)) for _ in range(2)]
+    assert [bool(step["is_terminal"]) for step in steps] == [False, True]
+
+
+def test_a_game_that_ends_before_its_beginning_is_begun_again():
+    env = make("pong", noops=1)
+    env._env._env.close()
+    env._env._env = Script((0, True))
+    env.reset(0)
+    assert env._env._env.resets == 2
+    assert env._env._lives == 3
 
 
 def test_the_time_limit_is_no_terminal_and_the_next_game_is_a_new_one():
