@@ -19,6 +19,12 @@ from ruamel.yaml.error import YAMLError
 from dreamer.results import scores
 
 IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
+# Keys that may differ between runs of one experiment: how far it goes, and what suits it to its machine.
+_SAME_RESULTS = {
+    *IDENTITY,
+    *("steps", "env.renderer", "env.worker", "env.level_cache"),
+    *("replay.prefetch", "replay.compress", "loop.save_every"),
+}
 
 
 class Run(NamedTuple):
@@ -74,15 +80,15 @@ def read_settings(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
 def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
     """{(task, method): {key: its values, each once}} of runs with different settings, which a mean should not hide.
 
-    How long a run is meant to be does not count: it changes nothing at the frames where they are compared. None stands
-    for a key that a config.yaml does not have; a run without that file has no settings, and differs from none.
+    How long a run is meant to be does not count, for it changes nothing at the frames where they are compared, nor does
+    what suits a run to its machine. None stands for a key that a config.yaml does not have; a run without that file has no settings, and differs from none.
     """
     groups, mixed = defaultdict(list), {}
     for run in found:
         if run.settings:
             groups[run.scores.task, run.scores.method].append(run.settings)
     for group, settings in groups.items():
-        differ = {key: values for key, values in differences(settings).items() if key not in (*IDENTITY, "steps")}
+        differ = {key: values for key, values in differences(settings).items() if key not in _SAME_RESULTS}
         if differ:
             mixed[group] = {key: [v for i, v in enumerate(of) if v not in of[:i]] for key, of in differ.items()}
     return mixed
