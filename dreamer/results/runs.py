@@ -81,7 +81,8 @@ def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
     """{(task, method): {key: its values, each once}} of runs with different settings, which a mean should not hide.
 
     How long a run is meant to be does not count, for it changes nothing at the frames where they are compared, nor does
-    what suits a run to its machine. None stands for a key that a config.yaml does not have; a run without that file has no settings, and differs from none.
+    what suits a run to its machine. None stands for a key that a config.yaml does not have; a run without that file has
+    no settings, and differs from none.
     """
     groups, mixed = defaultdict(list), {}
     for run in found:

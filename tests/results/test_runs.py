@@ -91,7 +91,7 @@ def test_settings_in_which_runs_of_one_mean_differ(tmp_path):
         return runs.mixed_settings(found)
 
     settings(0, "precision: auto\nmodel: {deter: 200, discount_head: false}\n")
-    # Another seed, length, order of keys, task, method and machine, and a run without settings: all that a mean may hide.
+    # Another seed, length, order of keys, task, method and machine, a run without settings: all that a mean may hide.
     settings(1, "model: {discount_head: false, deter: 200}\nprecision: auto\nenv: {renderer: egl}\n", steps=20)
     settings(0, "model: {deter: 9}\n", task="toy_other")
     settings(0, "model: {deter: 9}\n", method="random")
