@@ -25,7 +25,7 @@ from dreamer.config import ConfigError
 RESUME_MAY_CHANGE = ("steps", "replay.prefetch", "env.renderer", "env.worker", "env.level_cache", "loop.save_every")
 
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
-INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker")
+INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
 
 HELP = """\
 usage: dreamer [COMMAND] ...
@@ -166,9 +166,12 @@ def _dispatch(words: list[str]) -> int:
 def _train(words: list[str]) -> int:
     if "--help" in words or "-h" in words:
         return _show(TRAIN_HELP.format(resume=textwrap.fill(", ".join(RESUME_MAY_CHANGE), 79)))
+    from dreamer import envs
+
     overlays, overrides, logdir, profile = parse_train(words)
     run = config.load(overlays, overrides)
     _check_task(run)
+    run = run.replace(task=envs.canonical(run.suite, run.task))
     # Names of levels and of environments may hold slashes and colons.
     name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
     logdir = logdir or Path("runs") / name / run.method / str(run.seed)

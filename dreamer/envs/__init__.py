@@ -12,7 +12,18 @@ from dreamer.envs.rendering import choose
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked
 
-__all__ = ["Env", "EnvError", "WorkerDied", "choose", "make", "missing", "other_tasks", "tasks", "validate"]
+__all__ = [
+    "Env",
+    "EnvError",
+    "WorkerDied",
+    "canonical",
+    "choose",
+    "make",
+    "missing",
+    "other_tasks",
+    "tasks",
+    "validate",
+]
 
 
 class Suite(NamedTuple):
@@ -20,6 +31,7 @@ class Suite(NamedTuple):
 
     constructor(task, **options): builds one; options are the keyword arguments that it takes.
     tasks: its main tasks; other_tasks: further ones that have a name here.
+    same: the name here of a task, whichever of its names was given.
     accepts: whether a name that is in neither list is a task too; it may raise ValueError with a reason.
     also: what these names are, in words.
     rendering: "none" needs no renderer; "mujoco" renders on the OpenGL platform that the option `renderer` chooses;
@@ -31,6 +43,7 @@ class Suite(NamedTuple):
     options: tuple
     tasks: tuple
     other_tasks: tuple = ()
+    same: Callable[[str], str] = lambda task: task
     accepts: Callable[[str], bool] = lambda task: False
     also: str = ""
     rendering: str = "none"
@@ -52,6 +65,7 @@ SUITES = {
         (*_FRAMES, "camera", "shadow_map"),
         dmc.TASKS,
         dmc.OTHER_TASKS,
+        same=lambda task: {other: name for name, other in dmc.ALIASES.items()}.get(task, task),
         rendering="mujoco",
         modules=("dm_control",),
     ),
@@ -59,6 +73,7 @@ SUITES = {
         atari.Atari,
         (*_FRAMES, "sticky", "noops", "full_actions", "life_loss", "training"),
         atari.TASKS,
+        same=atari.name,
         accepts=atari.is_game,
         modules=("gymnasium", "ale_py"),
     ),
@@ -67,6 +82,7 @@ SUITES = {
         (*_FRAMES, "hold_out", "training", "level_cache"),
         dmlab.TASKS,
         dmlab.OTHER_TASKS,
+        same=dmlab.short_name,
         accepts=dmlab.may_be_level,
         also="any other level by its full name, such as contributed/dmlab30/language_select_located_object",
         rendering="software",
@@ -108,6 +124,11 @@ def validate(suite: str, task: str) -> None:
     if task not in valid and not found.accepts(task):
         also = f", and {found.also}" if found.also else ""
         raise ValueError(unknown(f"task of {suite}", task, valid) + also)
+
+
+def canonical(suite: str, task: str) -> str:
+    """The one name, of all that `validate` lets pass for a task, under which its runs are kept and compared."""
+    return SUITES[suite].same(task)
 
 
 def missing(suite: str) -> str | None:

@@ -121,6 +121,7 @@ class Atari:
         )
         self.action_repeat, self._time_limit, self._noops, self._size = action_repeat, time_limit, noops, size
         self._ends_with_life = life_loss and training
+        self.whole_games = not (self._ends_with_life and self._env.unwrapped.ale.lives())
         self.action_space = ActionSpace(size=int(self._env.action_space.n), discrete=True)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
         self._random = None
@@ -194,9 +195,14 @@ def is_game(task: str) -> bool:
     return _plain(task) in _BY_PLAIN_NAME
 
 
+def name(task: str) -> str:
+    """The name in TASKS of a game: "ms_pacman" for "mspacman" or "MsPacman"."""
+    return _BY_PLAIN_NAME[_plain(task)]
+
+
 def game_id(task: str) -> str:
     """gymnasium's id of a game: "ms_pacman" and "mspacman" are "ALE/MsPacman-v5"."""
-    return f"ALE/{_BY_PLAIN_NAME[_plain(task)].title().replace('_', '')}-v5"
+    return f"ALE/{name(task).title().replace('_', '')}-v5"
 
 
 def _plain(task: str) -> str:

@@ -30,6 +30,8 @@ class Env(Protocol):
     observation_spaces: always has "image", (64, 64, 3) uint8; every other observation is proprioceptive, float32.
     action_space: continuous actions lie in [-1, 1], discrete ones are one-hot.
     action_repeat: frames of the environment for which one action is held.
+    whole_games: False where an episode ends before what evaluation scores does, so that returns do not compare: after
+        the loss of a life in Atari. May be left out, for True.
     """
 
     observation_spaces: dict[str, Space]

@@ -30,6 +30,7 @@ LEVELS = {
     "watermaze": "rooms_watermaze",
 }
 TASKS = tuple(LEVELS)
+_FOLDER = "contributed/dmlab30/"
 
 # Levels whose full name has no folder.
 OTHER_TASKS = (
@@ -116,7 +117,7 @@ class DMLab:
         if hold_out and not training:
             config |= _TEST_MODE
         cache = None if level_cache == "none" else LevelCache(pathlib.Path(level_cache).expanduser())
-        level = f"contributed/dmlab30/{LEVELS[task]}" if task in LEVELS else task
+        level = f"{_FOLDER}{LEVELS[task]}" if task in LEVELS else task
 
         def build(observations):
             try:
@@ -204,6 +205,12 @@ class LevelCache:
         partial = self._folder / f".{key}.{os.getpid()}"
         shutil.copyfile(pk3_path, partial)
         os.replace(partial, self._folder / key)
+
+
+def short_name(task: str) -> str:
+    """The name in LEVELS of a level given by its full name; other names stay as they are."""
+    full = {f"{_FOLDER}{level}": name for name, level in LEVELS.items()}
+    return full.get(task, task)
 
 
 def may_be_level(task: str) -> bool:

@@ -27,6 +27,7 @@ class Checked:
         self.observation_spaces: dict[str, Space] = spaces
         self.action_space: ActionSpace = env.action_space
         self.action_repeat: int = env.action_repeat
+        self.whole_games: bool = getattr(env, "whole_games", True)
         self._expected = {
             **spaces,
             "reward": Space(shape=(), dtype="float32"),

@@ -64,6 +64,8 @@ class Evaluator:
             if stopped():
                 return None
             if episode := driver.step():
+                if episodes:
+                    del episode["image"]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
                 episodes.append(episode)
         returns = [episode_return(episode) for episode in episodes]
         metrics = {"eval/return": np.mean(returns), "eval/length": np.mean([len(e["reward"]) - 1 for e in episodes])}

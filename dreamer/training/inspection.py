@@ -88,8 +88,6 @@ def imagine(config, logdir, *, out, episodes, horizon, seed):
         raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could imagine")
     if config.model.observation != "pixels":
         raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model predicts no images")
-    if config.model.observation != "pixels":
-        raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model draws no images")
     with _restored(config, logdir, seed) as run:
         played = list(_play(run, config, episodes, seed))
     shortest = min(len(episode["reward"]) for episode in played)

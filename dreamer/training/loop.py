@@ -205,7 +205,8 @@ class Run:
     def _prefill(self, interrupt):
         """Whole episodes of random actions until there are enough frames; their returns go to random.json.
 
-        The last one is cut where the run ends with it.
+        The last one is cut where the run ends with it. Episodes of one life are not written down: the figures set
+        these returns beside evaluations, which play whole games.
         """
         if self._store.frames >= self._prefill_frames:
             return
@@ -218,7 +219,7 @@ class Run:
                 returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
         self._keep_cut_episode()
-        if returns:
+        if returns and self._env.whole_games:
             summary = {"mean": float(np.mean(returns)), "std": float(np.std(returns)), "episodes": len(returns)}
             with replacing(self._logdir / "random.json") as path:
                 path.write_text(json.dumps(summary) + "\n")

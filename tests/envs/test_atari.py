@@ -115,6 +115,19 @@ def test_an_evaluation_episode_is_the_whole_game_with_its_score(breakout):
     assert total > 0
 
 
+@pytest.mark.parametrize(
+    ("game", "options", "whole"),
+    [
+        ("breakout", {"training": True}, False),
+        ("breakout", {"training": False}, True),
+        ("breakout", {"training": True, "life_loss": False}, True),
+        ("boxing", {"training": True}, True),  # nobody has lives there
+    ],
+)
+def test_an_environment_says_whether_its_episodes_are_whole_games(game, options, whole):
+    assert make(game, **options).whole_games is whole
+
+
 def test_life_loss_can_be_switched_off():
     env = make("breakout", training=True, life_loss=False, noops=0)
     choices = np.random.default_rng(5).integers(4, size=2000).tolist()

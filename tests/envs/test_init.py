@@ -33,6 +33,22 @@ def test_every_listed_task_is_valid():
         envs.validate("dmc", task)
 
 
+@pytest.mark.parametrize(
+    ("suite", "task", "name"),
+    [
+        ("atari", "MsPacman", "ms_pacman"),
+        ("atari", "boxing", "boxing"),
+        ("dmc", "ball_in_cup_catch", "cup_catch"),
+        ("dmc", "walker_walk", "walker_walk"),
+        ("dmlab", "contributed/dmlab30/rooms_watermaze", "watermaze"),
+        ("dmlab", "contributed/dmlab30/skymaze", "contributed/dmlab30/skymaze"),
+        ("gym", "CarRacing-v3", "CarRacing-v3"),
+    ],
+)
+def test_runs_of_a_task_go_by_one_name(suite, task, name):
+    assert envs.canonical(suite, task) == name
+
+
 def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
     with pytest.raises(ValueError, match=r'unknown suite "dm_control": the nearest valid names are dmc\b'):
