@@ -1,5 +1,5 @@
 # docker build -t dreamer .
-# docker run --rm --gpus all -v "$PWD/runs:/work/runs" dreamer --configs dmc --task walker_walk
+# docker run --rm --gpus all -v "$PWD/runs:/app/runs" dreamer --configs dmc --task walker_walk
 #
 # Without --gpus it trains and renders on the CPU. The host needs NVIDIA's driver and container runtime, no CUDA: the
 # libraries come as wheels.
@@ -35,8 +35,8 @@ RUN pip install --no-cache-dir -r /dreamer/requirements.txt "tensorflow[and-cuda
 COPY . /dreamer
 RUN pip install --no-cache-dir --no-deps --editable /dreamer
 
-WORKDIR /work
-VOLUME /work/runs
+WORKDIR /app
+VOLUME /app/runs
 ENTRYPOINT ["dreamer"]
 
 # The wheel holds a native module for Python 3.13. The module renders with OSMesa, and levels that build their map call

@@ -120,16 +120,22 @@ def align(runs: list[scores.Scores], *, window: float | None = None, bins: int =
 
     With a window (frames), xs are the centres of windows that begin at multiples of it, and a run's value is the mean
     of its points in the window. Without, and with few points, xs are all frames at which some run was evaluated, and
-    the other runs are interpolated between their points, never beyond their ends; with more than 2 * bins, the frames
-    are cut into `bins` equal windows.
+    the other runs are interpolated between their points, never beyond their ends; frames of different runs that are
+    closer together than a thousandth of all are one, their mean, because episodes do not end in step. With more than
+    2 * bins, the frames are cut into `bins` equal windows.
     """
     grid = np.unique(np.concatenate([run.xs for run in runs])).astype(float)
     if window is None and len(grid) <= 2 * bins:
+        place = np.cumsum(np.diff(grid, prepend=grid[0]) > (grid[-1] - grid[0]) / 1000)  # of each frame among the xs
+        if any(len(set(place[np.searchsorted(grid, run.xs)])) < len(set(run.xs)) for run in runs):
+            place = np.arange(len(grid))
+        xs = np.bincount(place, grid) / np.bincount(place)
         ys = []
         for run in runs:
             order = np.argsort(run.xs)
-            ys.append(np.interp(grid, np.take(run.xs, order), np.take(run.ys, order), left=np.nan, right=np.nan))
-        return grid, np.stack(ys)
+            own = xs[place[np.searchsorted(grid, np.take(run.xs, order))]]
+            ys.append(np.interp(xs, own, np.take(run.ys, order), left=np.nan, right=np.nan))
+        return xs, np.stack(ys)
     if window is None:
         edges = np.linspace(grid[0], grid[-1], bins + 1)
     else:

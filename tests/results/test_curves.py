@@ -122,6 +122,17 @@ def test_align_interpolates_between_points_but_not_beyond():
     np.testing.assert_array_equal(ys, [[1, 2, 3, np.nan], [np.nan, 20, 30, 40]])
 
 
+def test_align_takes_evaluations_of_several_runs_a_few_frames_apart_for_one():
+    one, other = make_scores([14_260, 134_260], [3.0, 29.0]), make_scores([14_264, 74_264], [-14.0, 7.0])
+    xs, ys = curves.align([one, other])
+    np.testing.assert_array_equal(xs, [14_262, 74_264, 134_260])
+    np.testing.assert_allclose(ys, [[3, 3 + 26 * (74_264 - 14_262) / (134_260 - 14_262), 29], [-14, 7, np.nan]])
+    # Of one run they are different evaluations.
+    xs, ys = curves.align([make_scores([10, 11, 9000], [1.0, 2.0, 3.0])])
+    np.testing.assert_array_equal(xs, [10, 11, 9000])
+    np.testing.assert_array_equal(ys, [[1, 2, 3]])
+
+
 def test_align_averages_in_windows_when_there_are_many_points():
     # 0..9 in three windows with edges at 3 and 6: {0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}.
     full = make_scores(list(range(10)), [float(x * x) for x in range(10)])
