@@ -166,6 +166,14 @@ def test_a_logdir_in_use_is_left_alone(started, capsys, tmp_path):
     assert len(started) == 1
 
 
+def test_every_name_of_a_task_makes_the_same_run(started):
+    for task in ("ms_pacman", "mspacman", "MsPacman"):
+        assert cli.main(["--configs", "atari", "--task", task]) == 0
+    assert [(run.task, logdir) for run, logdir, _ in started] == [
+        ("ms_pacman", Path("runs/atari_ms_pacman/dreamer/0"))
+    ] * 3
+
+
 def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
     def train(run, logdir, profile):
         with pytest.raises(BlockingIOError), interrupt.exclusive(logdir):

@@ -64,7 +64,7 @@ class Dreamer:
         with tf.GradientTape() as actor_tape:
             features = self._imagine(posterior)  # [H, N, F]
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
-            with tf.GradientTape() as value_tape:  # It sees no more than this: the features are constants to it.
+            with tf.GradientTape() as value_tape:  # Opened this late, it has the features as constants.
                 value = self.value(features)
             returns = lambda_return(reward, value, discount, self._lambda)  # [H - 1, N]
             weights = trajectory_weights(discount) * self._start_weights(batch.discount)

@@ -28,6 +28,7 @@ def defined_conv(x, kernel):
 
 
 def defined_conv_gradients(x, kernel, upstream):
+    """Of sum(y * upstream): to x, whose values do not matter, and to the kernel."""
     size, width = kernel.shape[0], upstream.shape[1]
     to_x, to_kernel = np.zeros_like(x), np.zeros_like(kernel)
     for p, q, a, b in itertools.product(range(width), range(width), range(size), range(size)):
@@ -92,8 +93,8 @@ def test_a_gpu_takes_tensorflows_own_form_with_equal_results(function, monkeypat
         (convolutions.conv, (4, 6, 16, 32)),
         (convolutions.conv, (4, 14, 8, 16)),
         (convolutions.transposed_conv, (5, 5, 16, 8)),
-    ]
-    + [(convolutions.transposed_conv, (6, 30, 5, 3))],
+        (convolutions.transposed_conv, (6, 30, 5, 3)),
+    ],
 )
 def test_sums_in_bfloat16_lose_no_more_than_the_result_is_rounded_by(function, case):
     size, width, channels, filters = case

@@ -15,6 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer import config
+from dreamer.envs import toy
 from dreamer.training import loop
 from dreamer.training.loop import evaluation_due, updates_due
 
@@ -76,6 +77,13 @@ def test_updates_follow_from_frames():
     schedule = {"prefill": 5000, "pretrain": 100, "train_every": 1000, "train_updates": 100}
     due = [updates_due(frames, **schedule) for frames in (0, 4999, 5000, 5999, 6000, 8500)]
     assert due == [0, 0, 100, 100, 200, 400]
+
+
+def test_random_returns_are_not_written_where_episodes_are_less_than_what_is_evaluated(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy.Dot, "whole_games", False, raising=False)
+    assert loop.train(config.load(["toy", "debug"], {"method": "random", "steps": "60"}), tmp_path) == 0
+    assert len(episodes(tmp_path)) == 3
+    assert not (tmp_path / "random.json").exists()
 
 
 def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
