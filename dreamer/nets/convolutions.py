@@ -5,6 +5,8 @@ Every form is the same sum in another order; benchmarks/README.md has what each 
 
 import tensorflow as tf
 
+from dreamer.nets import device
+
 # Up to so many output positions a kernel's gradient is a matrix product over copied windows; above, copying costs more.
 _FEW_POSITIONS = 36
 # Up to so many filters a transposed convolution wastes most of a vector register, unless four phases share it.
@@ -13,19 +15,15 @@ _FEW_FILTERS = 4
 
 def conv(x, kernel):
     """Convolution. x: [M, n, n, C], kernel: [k, k, C, F] -> [M, (n - k) // 2 + 1, ..., F]."""
-    return _plain_conv(x, kernel) if _on_gpu() else _cpu_conv(x, tf.convert_to_tensor(kernel))
+    return _plain_conv(x, kernel) if device.on_gpu() else _cpu_conv(x, tf.convert_to_tensor(kernel))
 
 
 def transposed_conv(x, kernel):
     """Transposed convolution. x: [M, n, n, C], kernel: [k, k, F, C] -> [M, 2 (n - 1) + k, ..., F]."""
     width = 2 * (x.shape[1] - 1) + kernel.shape[0]
-    if _on_gpu():
+    if device.on_gpu():
         return _plain_transposed_conv(x, kernel, width)
     return _cpu_transposed_conv(x, tf.convert_to_tensor(kernel), width)
-
-
-def _on_gpu():
-    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _plain_conv(x, kernel):

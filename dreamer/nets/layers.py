@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dreamer.nets import convolutions
+from dreamer.nets import activations, convolutions
 
 IMAGE_SHAPE = (64, 64, 3)
 EMBED_DEPTH = 32  # The encoder's output is EMBED_DEPTH * conv_depth wide: 2 x 2 positions of 8 * conv_depth channels.
@@ -35,7 +35,7 @@ class Affine(keras.layers.Layer):
 
     def __init__(self, product, kernel_shape, units, *, seeds, activation=None, dtype=None):
         super().__init__(dtype=dtype)
-        self.product, self.activation = product, keras.activations.get(activation)
+        self.product, self.activation = product, activation
         glorot = keras.initializers.GlorotUniform(next(seeds))
         self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=glorot)
         self.bias = self.add_weight(name="bias", shape=(units,), initializer="zeros")
@@ -43,7 +43,7 @@ class Affine(keras.layers.Layer):
 
     def call(self, x):
         """The shapes of `product`; Keras hands x and the weights over in the compute precision."""
-        return self.activation(self.product(x, self.kernel) + self.bias)
+        return activations.biased(self.product(x, self.kernel), self.bias, self.activation)
 
 
 def dense(units, inputs, seeds, activation=None, dtype=None):

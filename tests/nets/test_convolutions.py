@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.nets import convolutions
+from dreamer.nets import convolutions, device
 
 # (size, width, channels, filters): encoder and decoder at a width of 4, then other kernels, leftover pixels, one pixel.
 CONVS = [(4, 64, 3, 4), (4, 31, 4, 8), (4, 14, 8, 16), (4, 6, 16, 32), (4, 7, 2, 3), (3, 9, 2, 5), (4, 4, 2, 3)]
@@ -80,7 +80,7 @@ def test_a_gpu_takes_tensorflows_own_form_with_equal_results(function, monkeypat
     kernel = normals(6, 6, *((5, 3) if function is convolutions.conv else (3, 5)), seed=1)
     upstream = normals(*function(x, tf.constant(kernel)).shape, seed=2)
     ours = with_gradients(function, x, kernel, upstream)
-    monkeypatch.setattr(convolutions, "_on_gpu", lambda: True)
+    monkeypatch.setattr(device, "on_gpu", lambda: True)
     for name in ("_phases", "_kernel_gradient"):
         monkeypatch.delattr(convolutions, name)
     for one, other in zip(ours, with_gradients(function, x, kernel, upstream), strict=True):
