@@ -103,8 +103,9 @@ def report(steps, acting, needed, repeat, train_ratio):
     (precision, xla), best = min(measured.items(), key=lambda item: item[1]["step"])
     training, collecting = FRAMES * train_ratio * best["step"], FRAMES / repeat * acting["all"]
     total = training + collecting
+    print(f"\nfastest: dreamer --precision {precision} --xla {str(xla).lower()}")
     print(
-        f"\n{FRAMES:,} frames with {precision}, {'XLA' if xla else 'no XLA'}: {total:.2f} s, training {training:.2f}, "
+        f"{FRAMES:,} frames with {precision}, {'XLA' if xla else 'no XLA'}: {total:.2f} s, training {training:.2f}, "
         f"acting {collecting:.2f}; {FRAMES / total:.0f} frames/s, / {PUBLISHED} published: "
         f"{FRAMES / total / PUBLISHED:.2f}x"
     )

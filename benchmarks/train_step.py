@@ -103,16 +103,15 @@ def random_batch(config, actions):
         )
 
 
-def measure(kind, config, *, actions, repeats, block, xla, parts, started):
+def measure(kind, config, *, actions, repeats, block, parts, started):
     """Seconds to the first finished step (since `started`) and of a step, and peak memory; with `parts` theirs too."""
     import tensorflow as tf
 
     subject = KINDS[kind](actions, config)
     batch = random_batch(config, actions)
-    train = tf.function(subject.train.python_function, jit_compile=True) if xla else subject.train
-    common.finish(train(batch))
+    common.finish(subject.train(batch))
     seen = {"first": time.time() - started}
-    seen["step"] = common.median_seconds(lambda: train(batch), repeats=repeats, block=block)
+    seen["step"] = common.median_seconds(lambda: subject.train(batch), repeats=repeats, block=block)
     seen["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
     if tf.config.list_physical_devices("GPU"):
         seen["gpu_peak"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
@@ -257,11 +256,10 @@ def measure_here(arguments, config):
         tf.config.optimizer.set_experimental_options({"remapping": True})  # TensorFlow's own default
     seen = measure(
         arguments.measure,
-        config,
+        config.replace(xla=config.xla or arguments.xla),
         actions=arguments.actions,
         repeats=arguments.repeats,
         block=arguments.block,
-        xla=arguments.xla,
         parts=not arguments.no_parts,
         started=arguments.started,
     )

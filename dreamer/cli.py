@@ -22,7 +22,10 @@ from dreamer import __version__, config
 from dreamer.config import ConfigError
 
 # These keys decide how far and how fast a run goes, not what it learns: a resume may give them other values.
-RESUME_MAY_CHANGE = ("steps", "replay.prefetch", "env.renderer", "env.worker", "env.level_cache", "loop.save_every")
+RESUME_MAY_CHANGE = (
+    *("steps", "xla", "replay.prefetch"),
+    *("env.renderer", "env.worker", "env.level_cache", "loop.save_every"),
+)
 
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
 INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")

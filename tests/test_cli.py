@@ -108,6 +108,7 @@ def test_a_resume_takes_the_keys_over_that_may_change(started, monkeypatch):
     words = ["--logdir", "run", "--replay.batch", "16"]
     new = {
         "steps": "7000",
+        "xla": "true",
         "replay.prefetch": "2",
         "env.renderer": "osmesa",
         "env.worker": "false",

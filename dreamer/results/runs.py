@@ -22,7 +22,7 @@ IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rat
 # Keys that may differ between runs of one experiment: how far it goes, and what suits it to its machine.
 _SAME_RESULTS = {
     *IDENTITY,
-    *("steps", "env.renderer", "env.worker", "env.level_cache"),
+    *("steps", "xla", "env.renderer", "env.worker", "env.level_cache"),
     *("replay.prefetch", "replay.compress", "loop.save_every"),
 }
 

@@ -1,6 +1,7 @@
 """Agents by the config: new ones, and those of a run with the weights of its newest checkpoint."""
 
 import keras
+import tensorflow as tf
 
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.random import Random
@@ -16,12 +17,15 @@ def build_agent(config, action_space, *, seed):
     if config.method == "random":
         return Random(action_space, seed=seed)
     sections = ("model", "actor", "value", "behavior", "optimizer", "explore")
-    return Dreamer(
+    agent = Dreamer(
         action_space,
         **{name: config[name] for name in sections},
         seed=seed,
         loss_scale=keras.config.dtype_policy().compute_dtype == "float16",
     )
+    if config.xla:
+        agent.train = tf.function(agent.train.python_function, jit_compile=True)
+    return agent
 
 
 def restore_agent(config, logdir, action_space, *, seed):

@@ -7,7 +7,7 @@ from dreamer.agents.random import Random
 from dreamer.training import restore
 from dreamer.training.checkpoint import Checkpoint, CheckpointError
 from dreamer.training.loop import updates_due
-from dreamer.types import ActionSpace
+from dreamer.types import ActionSpace, Batch
 
 SPACE = ActionSpace(2, False)
 OBSERVATION = {"image": np.full((64, 64, 3), 90, np.uint8), "is_first": np.bool_(True)}
@@ -49,6 +49,21 @@ def test_the_method_decides_the_agent(run):
     first, same, other = (restore.build_agent(run, SPACE, seed=seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(same), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
+
+
+def test_xla_compiles_the_training_step(run):
+    """That the compiled step trains is seen by the benchmark of tests/benchmarks/test_gpu.py, which runs it."""
+    lead = (3, 5)
+    batch = Batch(
+        image=tf.zeros([*lead, 64, 64, 3], tf.uint8),
+        action=tf.zeros([*lead, SPACE.size]),
+        reward=tf.zeros(lead),
+        discount=tf.ones(lead),
+        is_first=tf.zeros(lead, tf.bool),
+    )
+    for xla in (False, True):
+        agent = restore.build_agent(run.replace(xla=xla), SPACE, seed=0)
+        assert agent.train.get_concrete_function(batch).function_def.attr["_XlaMustCompile"].b == xla
 
 
 def test_weights_come_from_the_checkpoint_and_draws_from_the_seed(run, tmp_path):
