@@ -185,9 +185,12 @@ def _train(words: list[str]) -> int:
             return _fail(error, 1)
         _prepare(run)
 
-        from dreamer.training import loop
+        from dreamer.training import loop, restore
 
-        return loop.train(run, logdir, profile=profile)
+        try:
+            return loop.train(run, logdir, profile=profile)
+        except restore.RunError as error:
+            raise UsageError(error) from error
 
 
 def _eval(words: list[str]) -> int:

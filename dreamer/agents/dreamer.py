@@ -1,14 +1,14 @@
 """Dreamer (paper, Algorithm 1): a world model, and an actor and a value network trained in its imagination."""
 
-import numpy as np
 import tensorflow as tf
 
+from dreamer.agents.acting import Belief, act_once, exploration_noise
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.world_model.rssm import feature
-from dreamer.world_model.world_model import WorldModel, preprocess
+from dreamer.world_model.world_model import WorldModel
 
 
 class Dreamer:
@@ -38,6 +38,7 @@ class Dreamer:
         }
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
+        self._belief = Belief(self.world_model, action_space.size, self.random)
 
     def checkpoint(self):
         """Networks, optimisers, update counter and random generator, by name."""
@@ -58,7 +59,7 @@ class Dreamer:
         from its own loss only.
         """
         with tf.GradientTape() as model_tape:
-            model_loss, posterior, metrics = self.world_model.loss(batch, self._stoch_noise(batch.reward.shape))
+            model_loss, posterior, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
             model_scaled = self.optimizers["model"].scale(model_loss)
 
         with tf.GradientTape() as actor_tape:
@@ -106,19 +107,17 @@ class Dreamer:
             lambda features, seed: self.actor.distribution(features).sample(seed),
             feature,
             start,
-            self._stoch_noise([self._horizon, start.stoch.shape[0]]),
+            self._belief.noise([self._horizon, start.stoch.shape[0]]),
             tf.transpose(self.random.make_seeds(self._horizon)),
         )
 
     def initial(self):
-        """Carry before the first step: the zero state and no action, for one environment."""
-        return self.world_model.rssm.initial(1), tf.zeros([1, self._action_space.size])
+        """Carry before the first step, for one environment."""
+        return self._belief.initial()
 
     def act(self, observation, carry, explore):
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
-        policy = self.explore if explore else self.evaluate
-        action, carry = policy(observation["image"][None], np.asarray(observation["is_first"])[None], carry)
-        return action[0].numpy(), carry
+        return act_once(self.explore if explore else self.evaluate, observation, carry)
 
     @tf.function
     def evaluate(self, image, is_first, carry):
@@ -126,7 +125,7 @@ class Dreamer:
 
         carry: (State, previous action).
         """
-        state = self._filter(image, is_first, carry)
+        state = self._belief.filter(image, is_first, carry)
         action = self.actor.distribution(feature(state)).mode(self._seed())
         if self._action_space.discrete:
             action = self._epsilon_greedy(action, self._explore["epsilon_eval"])
@@ -135,7 +134,7 @@ class Dreamer:
     @tf.function
     def explore(self, image, is_first, carry):
         """Sampled actions with noise: a Normal on continuous ones, epsilon-greedy on discrete ones."""
-        state = self._filter(image, is_first, carry)
+        state = self._belief.filter(image, is_first, carry)
         policy = self.actor.distribution(feature(state))
         use_mode = self._explore["mode"] and not self._action_space.discrete
         action = policy.mode(self._seed()) if use_mode else policy.sample(self._seed())
@@ -146,32 +145,15 @@ class Dreamer:
             action = exploration_noise(action, self._explore["noise"], self.random.normal(tf.shape(action)))
         return action, (state, action)
 
-    @tf.function(reduce_retracing=True)
     def open_loop(self, batch, context):
-        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
-        noise = self._stoch_noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.
-        return self.world_model.open_loop(batch, noise, context)
-
-    def _filter(self, image, is_first, carry):
-        """Posterior state after one more observation; an episode begins with the zero state and no action."""
-        state, action = carry
-        action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
-        embed = self.world_model.encoder(preprocess(image))
-        return self.world_model.rssm.obs_step(state, action, embed, is_first, self._stoch_noise(image.shape[:1]))
+        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
+        return self._belief.open_loop(batch, context)
 
     def _epsilon_greedy(self, action, epsilon):
         return epsilon_greedy(action, epsilon, self.random.uniform([2, *action.shape[:1]]))
 
-    def _stoch_noise(self, shape):
-        return self.random.normal([*shape, self.world_model.rssm.stoch])
-
     def _seed(self):
         return self.random.make_seeds(1)[:, 0]
-
-
-def exploration_noise(action, scale, noise):
-    """clip(action + scale * noise, -1, 1) (paper, Appendix A). action, noise (standard normal): [..., A]."""
-    return tf.clip_by_value(action + scale * noise, -1.0, 1.0)
 
 
 def epsilon_greedy(action, epsilon, uniform):

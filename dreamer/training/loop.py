@@ -31,7 +31,7 @@ from dreamer.training.interrupt import Interrupt
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
-from dreamer.training.restore import build_agent
+from dreamer.training.restore import build_agent, check
 
 # What a seed is for: the second entry of a SeedSequence, after the run's own seed.
 _COLLECT, _EVALUATE, _REPLAY, _AGENT, _PREFILL = range(5)
@@ -45,7 +45,7 @@ def train(config, logdir, profile=False):
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
     The caller holds `logdir` for this process (interrupt.exclusive). Returns the exit code: 0 when finished, 1 after a
-    fault that was reported in one line, 128 + n after signal n.
+    fault that was reported in one line, 128 + n after signal n. Raises RunError for a method that cannot act there.
     """
     with Interrupt() as interrupt, contextlib.ExitStack() as resources:
         try:
@@ -136,6 +136,7 @@ class Run:
     def go(self, interrupt):
         """Algorithm 1, until there are config.steps frames or a signal has arrived; saves whichever way it ends."""
         self._open()
+        check(self._config, self._env.action_space)
         try:
             self._prefill(interrupt)
             self._build_agent()
@@ -283,7 +284,7 @@ class Run:
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
             means = {key: float(np.mean(tf.stack([result[key] for result in results]))) for key in results[0]}
         for name in ("model", "actor", "value"):
-            if means[f"{name}_skipped"] == 1.0 and len(results) > 1:
+            if means.get(f"{name}_skipped") == 1.0 and len(results) > 1:
                 raise TrainingError(
                     f"every gradient of the {name} was NaN or infinite in {len(results)} updates up to number "
                     f"{self._updates} (weights were left as they are): lower --{name}.lr or take --precision float32"

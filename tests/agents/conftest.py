@@ -9,26 +9,29 @@ from dreamer.types import ActionSpace, Batch
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
+MODEL = {
+    "deter": 8,
+    "stoch": 4,
+    "hidden": 16,
+    "min_std": 0.1,
+    "conv_depth": 2,
+    "units": 16,
+    "observation": "pixels",
+    "reward_layers": 2,
+    "discount_head": False,
+    "discount_layers": 2,
+    "discount_scale": 10.0,
+    "kl_scale": 1.0,
+    "free_nats": 0.0,
+    "free_nats_per": "mean",
+    "lr": 1e-3,
+}
+
+
 def small_agent(space=None, *, seed=0, loss_scale=False, **sections):
     """A Dreamer with networks of a few units; keyword arguments replace single keys of a section."""
     settings = {
-        "model": {
-            "deter": 8,
-            "stoch": 4,
-            "hidden": 16,
-            "min_std": 0.1,
-            "conv_depth": 2,
-            "units": 16,
-            "observation": "pixels",
-            "reward_layers": 2,
-            "discount_head": False,
-            "discount_layers": 2,
-            "discount_scale": 10.0,
-            "kl_scale": 1.0,
-            "free_nats": 0.0,
-            "free_nats_per": "mean",
-            "lr": 1e-3,
-        },
+        "model": MODEL,
         "actor": {"layers": 2, "units": 16, "init_std": 1.0, "mean_scale": 5.0, "min_std": 1e-4, "lr": 1e-3},
         "value": {"layers": 2, "units": 16, "lr": 1e-3},
         "behavior": {"horizon": 4, "discount": 0.9, "return_lambda": 0.8},
@@ -71,3 +74,8 @@ def make_agent():
 @pytest.fixture(scope="session")
 def make_batch():
     return small_batch
+
+
+@pytest.fixture(scope="session")
+def model_settings():
+    return MODEL

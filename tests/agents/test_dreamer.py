@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.agents.dreamer import Dreamer, epsilon_greedy, exploration_noise, linear
+from dreamer.agents.acting import exploration_noise
+from dreamer.agents.dreamer import Dreamer, epsilon_greedy, linear
 from dreamer.config import load
 from dreamer.types import ActionSpace, State
 from dreamer.world_model.rssm import feature

@@ -221,6 +221,38 @@ def test_a_full_disk_gives_one_line_and_leaves_whole_files(tmp_path):
         np.load(tmp_path / "episodes" / name)
 
 
+def test_planet_trains_a_world_model_and_goes_on_from_its_checkpoint(tmp_path):
+    for steps in (150, 200):
+        result = dreamer(tmp_path, "--method", "planet", "--steps", str(steps))
+        assert result.returncode == 0, result.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["method"], scores["xs"]) == ("planet", [100, 150, 200])
+    rounds = [line for line in metrics(tmp_path) if "train/updates" in line]
+    assert [line["train/updates"] for line in rounds] == [2, 4, 6]
+    assert all("train/model_loss" in line and "train/actor_loss" not in line for line in rounds)
+    result = subprocess.run(
+        [sys.executable, "-m", "dreamer", "imagine", "--logdir", str(tmp_path), "--out", str(tmp_path / "dream.gif")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "dream.gif").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--task dot_discrete", "--method planet plans continuous actions, and those of dot_discrete are discrete"),
+        ("--planner.best 9", "--planner.best: expected at most the 8 of planner.candidates, got 9"),
+    ],
+)
+def test_planet_says_at_once_what_it_cannot_plan(tmp_path, words, line):
+    result = dreamer(tmp_path, "--method", "planet", *words.split())
+    assert (result.returncode, result.stderr) == (2, f"dreamer: {line}\n")
+    assert episodes(tmp_path) == []
+
+
 def test_random_actions_are_a_method_too(tmp_path):
     result = dreamer(tmp_path, "--method", "random", "--steps", "200")
     assert result.returncode == 0, result.stderr

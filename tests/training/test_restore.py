@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from dreamer import config
+from dreamer.agents.planet import PlaNet
 from dreamer.agents.random import Random
 from dreamer.training import restore
 from dreamer.training.checkpoint import Checkpoint, CheckpointError
@@ -46,6 +47,7 @@ def actions(agent):
 
 def test_the_method_decides_the_agent(run):
     assert isinstance(restore.build_agent(run.replace(method="random"), SPACE, seed=0), Random)
+    assert isinstance(restore.build_agent(run.replace(method="planet"), SPACE, seed=0), PlaNet)
     first, same, other = (restore.build_agent(run, SPACE, seed=seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(same), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))

@@ -1,0 +1,52 @@
+"""What the agents share when they act: the belief about the present, and what is expected from there on."""
+
+import numpy as np
+import tensorflow as tf
+
+from dreamer.world_model.world_model import preprocess
+
+
+class Belief:
+    """Posterior states of a world model, filtered step by step, and its open-loop predictions.
+
+    A carry is what goes from one step to the next: (State, the action that was taken in it), each with B rows.
+    `actions` is the size of the action, `random` the generator that all noise is drawn from.
+    """
+
+    def __init__(self, world_model, actions, random):
+        self._world_model, self._actions, self._random = world_model, actions, random
+
+    def initial(self):
+        """Carry before the first step: the zero state and no action, for one environment."""
+        return self._world_model.rssm.initial(1), tf.zeros([1, self._actions])
+
+    def filter(self, image, is_first, carry):
+        """Posterior state after one more observation; an episode begins with the zero state and no action.
+
+        image: [B, 64, 64, 3] uint8, is_first: [B] -> State [B, ...].
+        """
+        state, action = carry
+        action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
+        embed = self._world_model.encoder(preprocess(image))
+        return self._world_model.rssm.obs_step(state, action, embed, is_first, self.noise(image.shape[:1]))
+
+    @tf.function(reduce_retracing=True)
+    def open_loop(self, batch, context):
+        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
+        noise = self.noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.
+        return self._world_model.open_loop(batch, noise, context)
+
+    def noise(self, shape):
+        """Standard-normal draws for the stochastic state: [*shape, S]."""
+        return self._random.normal([*shape, self._world_model.rssm.stoch])
+
+
+def act_once(policy, observation, carry):
+    """One action [A] of a batched policy(image, is_first, carry) for one observation, and the new carry."""
+    action, carry = policy(observation["image"][None], np.asarray(observation["is_first"])[None], carry)
+    return action[0].numpy(), carry
+
+
+def exploration_noise(action, scale, noise):
+    """clip(action + scale * noise, -1, 1) (paper, Appendix A). action, noise (standard normal): [..., A]."""
+    return tf.clip_by_value(action + scale * noise, -1.0, 1.0)

@@ -1,0 +1,93 @@
+"""PlaNet (Hafner et al., ICML 2019) on Dreamer's world model: no actor and no value, a plan for every step instead."""
+
+import tensorflow as tf
+
+from dreamer.agents.acting import Belief, act_once, exploration_noise
+from dreamer.behavior.planner import plan
+from dreamer.nets.layers import seed_stream
+from dreamer.nets.optimizer import Optimizer
+from dreamer.world_model.rssm import feature
+from dreamer.world_model.world_model import WorldModel
+
+
+class PlaNet:
+    """Plans continuous actions by the rewards that the world model predicts.
+
+    model, planner, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of the same names;
+    gamma is for a discount head, which the planner does not ask. loss_scale is for float16.
+    """
+
+    def __init__(self, action_space, *, model, planner, optimizer, explore, gamma, seed, loss_scale=False):
+        model = dict(model)
+        lr = model.pop("lr")
+        self._planner, self._noise, self._actions = dict(planner), explore["noise"], action_space.size
+        seeds = seed_stream(seed)
+        self.world_model = WorldModel(action_space.size, gamma=gamma, seeds=seeds, **model)
+        self.optimizer = Optimizer(
+            self.world_model.trainable_variables, lr=lr, loss_scale=loss_scale, name="model", **optimizer
+        )
+        self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
+        self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
+        self._belief = Belief(self.world_model, action_space.size, self.random)
+
+    def checkpoint(self):
+        """World model, optimiser, update counter and random generator, by name."""
+        return {
+            "world_model": self.world_model,
+            "model_optimizer": self.optimizer,
+            "updates": self.updates,
+            "random": self.random,
+        }
+
+    @tf.function
+    def train(self, batch):
+        """One update of the world model from a Batch. Returns scalar metrics."""
+        with tf.GradientTape() as tape:
+            loss, _, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
+            scaled = self.optimizer.scale(loss)
+        step = self.optimizer.step(tape, scaled)
+        self.updates.assign_add(1)
+        return metrics | {f"model_{key}": number for key, number in step.items()}
+
+    def initial(self):
+        """Carry before the first step, for one environment."""
+        return self._belief.initial()
+
+    def act(self, observation, carry, explore):
+        """One action [A] for one observation: planned, and noisy when exploring."""
+        return act_once(self.explore if explore else self.evaluate, observation, carry)
+
+    @tf.function
+    def evaluate(self, image, is_first, carry):
+        """Planned actions. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, previous action)."""
+        state = self._belief.filter(image, is_first, carry)
+        action = self._plan(state)
+        return action, (state, action)
+
+    @tf.function
+    def explore(self, image, is_first, carry):
+        """Planned actions with Normal noise."""
+        state = self._belief.filter(image, is_first, carry)
+        action = self._plan(state)
+        action = exploration_noise(action, self._noise, self.random.normal(tf.shape(action)))
+        return action, (state, action)
+
+    def open_loop(self, batch, context):
+        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
+        return self._belief.open_loop(batch, context)
+
+    def _plan(self, state):
+        """The first action of a plan from every state. state: [B, ...] -> [B, A]."""
+        horizon, candidates = self._planner["horizon"], self._planner["candidates"]
+        rows = state.deter.shape[0]
+        start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
+
+        def predicted_return(actions):
+            actions = tf.reshape(actions, [-1, horizon, self._actions])
+            noise = self._belief.noise([rows * candidates, horizon])
+            states = self.world_model.rssm.imagine(start, actions, noise)
+            rewards = self.world_model.reward(feature(states))
+            return tf.reshape(tf.reduce_sum(rewards, 1), [rows, candidates])
+
+        shape = [self._planner["iterations"], rows, candidates, horizon, self._actions]
+        return plan(predicted_return, self.random.normal(shape), self._planner["best"])[:, 0]
