@@ -213,7 +213,7 @@ def oracle():
     agent = small_agent(
         ActionSpace(1, False),
         model={"discount_head": True, "discount_scale": 1.0},
-        behavior={"horizon": HORIZON, "discount": GAMMA, "return_lambda": LAMBDA},
+        behavior={"horizon": HORIZON, "discount": GAMMA, "return_lambda": LAMBDA, "bootstrap": True},
     )
     return Oracle(agent)
 

@@ -21,7 +21,8 @@ class Dreamer:
     def __init__(self, action_space, *, model, actor, value, behavior, optimizer, explore, seed, loss_scale=False):
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
-        self._horizon, self._lambda = behavior["horizon"], behavior["return_lambda"]
+        self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
+        self._lambda = behavior["return_lambda"] if self._bootstrap else 1.0
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
         self._action_space = action_space
         seeds = seed_stream(seed)
@@ -67,7 +68,8 @@ class Dreamer:
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
             with tf.GradientTape() as value_tape:  # Opened this late, it has the features as constants.
                 value = self.value(features)
-            returns = lambda_return(reward, value, discount, self._lambda)  # [H - 1, N]
+            beyond = value if self._bootstrap else tf.zeros_like(value)
+            returns = lambda_return(reward, beyond, discount, self._lambda)  # [H - 1, N]
             weights = trajectory_weights(discount) * self._start_weights(batch.discount)
             policy_loss = actor_loss(returns, weights)
             actor_scaled = self.optimizers["actor"].scale(policy_loss)

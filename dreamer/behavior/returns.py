@@ -17,7 +17,7 @@ def lambda_return(reward, value, discount, lambda_):
     """V_lambda (eq. 6) by its recursion: V_tau = r_tau + g_tau ((1 - lambda) v_{tau+1} + lambda V_{tau+1}), V_H = v_H.
 
     reward, value, discount: [H, ...] with H >= 2 -> [H - 1, ...]. lambda 0 gives one-step returns, lambda 1 the
-    discounted sum of all rewards plus the last value (eq. 5 with k = H).
+    discounted sum of all rewards plus the last value (eq. 5 with k = H), without it where values are 0 (V_R, eq. 4).
     """
     horizon = value.shape[0]
     target, targets = value[horizon - 1], []

@@ -34,7 +34,7 @@ def small_agent(space=None, *, seed=0, loss_scale=False, **sections):
         "model": MODEL,
         "actor": {"layers": 2, "units": 16, "init_std": 1.0, "mean_scale": 5.0, "min_std": 1e-4, "lr": 1e-3},
         "value": {"layers": 2, "units": 16, "lr": 1e-3},
-        "behavior": {"horizon": 4, "discount": 0.9, "return_lambda": 0.8},
+        "behavior": {"horizon": 4, "discount": 0.9, "return_lambda": 0.8, "bootstrap": True},
         "optimizer": {"epsilon": 1e-7, "clip": 1e6},
         "explore": {
             "noise": 0.3,

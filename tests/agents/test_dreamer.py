@@ -262,6 +262,36 @@ def test_start_states_that_count_by_hand(make_agent):
     assert make_agent()._start_weights(discount) == 1
 
 
+@pytest.mark.parametrize(
+    ("bootstrap", "returns"),
+    [
+        (True, [6.1192, 5.86, 5.5]),  # 1 + 0.9 (0.2 * 5 + 0.8 * V), from 5 on
+        (False, [2.71, 1.9, 1.0]),  # 1 + 0.9 + 0.81, ...
+    ],
+)
+def test_returns_by_hand_with_and_without_what_the_value_expects(make_agent, make_batch, bootstrap, returns):
+    """Every imagined reward is 1 and every value 5; gamma 0.9, lambda 0.8, 4 imagined steps."""
+    agent = make_agent(behavior={"bootstrap": bootstrap})
+    for out, number in ((agent.world_model.reward_head.out, 1.0), (agent.value.mlp.out, 5.0)):
+        out.kernel.assign(tf.zeros_like(out.kernel))
+        out.bias.assign([number])
+    metrics = agent.train(make_batch())
+    assert float(metrics["imagined_return"]) == pytest.approx(np.mean(returns), rel=1e-5)
+
+
+def test_without_bootstrap_the_actor_learns_alike_whatever_the_value_says(make_agent, make_batch):
+    actors = []
+    for scale in (1.0, 3.0):
+        agent = make_agent(behavior={"bootstrap": False})
+        agent.value.mlp.out.kernel.assign(scale * agent.value.mlp.out.kernel)
+        before = agent.actor.get_weights()
+        agent.train(make_batch())
+        actors.append(agent.actor.get_weights())
+    for start, one, other in zip(before, *actors, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert not np.array_equal(one, start)
+
+
 def test_evaluation_is_epsilon_greedy_with_its_own_epsilon(make_agent):
     image, is_first = tf.repeat(images(1), 300, 0), tf.ones([300], bool)
     shares = []
