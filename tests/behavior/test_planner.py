@@ -50,14 +50,16 @@ def test_plans_come_to_the_best_point_within_bounds():
     np.testing.assert_allclose(result, np.clip(targets, -1, 1), atol=0.05)
 
 
-def test_a_later_reward_outweighs_an_earlier_one():
-    """The first action costs 0.1 where it is high, and gains 1 at the end."""
+def test_a_later_reward_outweighs_what_leads_to_it():
+    """A high first action costs, and only with it a high last one gains more."""
 
     def evaluate(candidates):
-        first = candidates[:, :, 0, 0]
-        return -0.1 * first + tf.cast(first > 0.5, first.dtype)
+        first, last = candidates[:, :, 0, 0], candidates[:, :, -1, 0]
+        return -0.1 * first + tf.cast((first > 0.5) & (last > 0.5), first.dtype)
 
-    assert np.all(plan(evaluate, draw(10, 200), 20)[:, 0, 0] > 0.5)
+    result = plan(evaluate, draw(10, 200), 20)
+    assert np.all(result[:, 0, 0] > 0.5)
+    assert np.all(result[:, -1, 0] > 0.5)
 
 
 def test_candidates_stay_within_bounds_and_keep_to_their_point():

@@ -85,6 +85,12 @@ def test_tiny_on_the_cpu_where_nothing_renders(children_in_here, monkeypatch, ca
     assert lines[-1].endswith("x")
 
 
+def test_xla_is_no_key_of_this_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(["--tiny", "--set", "xla=true"])
+    assert "leave the key out" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command_runs_on_a_cpu():
     command = [sys.executable, str(common.ROOT / "benchmarks" / "gpu.py"), "--tiny", "--limit", "300"]
