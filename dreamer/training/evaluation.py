@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dreamer.results import scores, video
+from dreamer.results import video
 from dreamer.training.driver import Driver, episode_return
 from dreamer.types import Batch
 
@@ -36,25 +36,18 @@ def errors_against_horizon(truth, model, context=CONTEXT):
     return error(model[:, context:]), error(truth[:, context - 1 : context])
 
 
-def last_evaluation(logdir):
-    """Frames of the newest evaluation in a run's scores.json; None where there was none."""
-    path = logdir / scores.FILENAME
-    return int(scores.read(path)[0].xs[-1]) if path.exists() else None
-
-
 class Evaluator:
     """Evaluates an agent in an environment of its own and writes what came out below `logdir`.
 
-    scores.json gets the mean return; videos/ the first episode (MP4) and the open-loop prediction of it (GIF), both
+    videos/ gets the first episode (MP4) and the open-loop prediction of it (GIF), both
     named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
     TensorBoard. seed_of(frames, n) seeds the n-th episode. tanh_rewards: the agent predicts tanh(r) for a reward r;
     returns are sums of r all the same.
     """
 
-    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed, tanh_rewards=False):
+    def __init__(self, env, logdir, logger, *, episodes, seed_of, tanh_rewards=False):
         self._env, self._logdir, self._logger = env, logdir, logger
         self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
-        self._identity = {"task": task, "method": method, "seed": seed}
 
     def run(self, agent, frames, stopped=lambda: False):
         """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
@@ -75,7 +68,6 @@ class Evaluator:
         if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:
             metrics |= self._save_open_loop(agent, episodes[0], frames)
         self._logger.scalars(frames, metrics)
-        scores.append(self._logdir / scores.FILENAME, **self._identity, x=frames, y=float(np.mean(returns)))
         return float(np.mean(returns))
 
     def _save_video(self, episode, frames):
