@@ -79,7 +79,9 @@ class Stops:
             self._nothing_to_lose = False
 
     def _handle(self, number, frame):
-        if self._noting and not self._nothing_to_lose and self.signal is None:
+        if self._nothing_to_lose:
+            _leave(number)
+        if self._noting and self.signal is None:
             self.signal = int(number)
             return
         raise Stopped(int(number))
@@ -101,8 +103,13 @@ class Stops:
             _leave(number)
 
 
+_leaving = threading.Lock()
+
+
 def _leave(number):
     """End the process without asking the main thread, which may be inside a library."""
+    if not _leaving.acquire(blocking=False):
+        threading.Event().wait()  # The other thread is about to end the process.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         os.write(2, f"dreamer: stopped by {signal.Signals(number).name}\n".encode())

@@ -65,7 +65,9 @@ class Commits:
             with open(partial / _ARRAYS, "wb") as file:
                 np.savez(file, **arrays)
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
-            text = json.dumps({"format": FORMAT, **state, "checksums": checksums}, allow_nan=False)
+            values = {"format": FORMAT, **state, "checksums": checksums}
+            checksum = _state_checksum(values)
+            text = json.dumps({**values, "checksum": checksum}, allow_nan=False)
             (partial / _STATE).write_text(text + "\n", encoding="utf-8")
             for path in partial.iterdir():
                 sync(path)
@@ -135,6 +137,8 @@ class Commits:
                 f"{folder} has format {state.get('format')}, and this release of dreamer reads format {FORMAT}: "
                 "open it with the release that wrote it, or a newer one"
             )
+        if state.pop("checksum", None) != _state_checksum(state):
+            raise CommitError(f"{folder / _STATE} is damaged: its checksum is not the one that was written")
         return state
 
     def _folders(self) -> list[Path]:
@@ -167,6 +171,10 @@ class Commits:
                 doomed = self._folder / f".{folder.name}.old"
                 os.rename(folder, doomed)
                 discard(doomed)
+
+
+def _state_checksum(values: Mapping) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

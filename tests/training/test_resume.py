@@ -1,19 +1,13 @@
 """Exact resume: a run that is stopped anywhere and started again ends as the run that was never stopped, bit for bit."""
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dreamer import config
-from dreamer.envs import toy
 from dreamer.run import commits, settings
 from dreamer.stops import Stops
 from dreamer.training import loop
