@@ -157,7 +157,7 @@ class Run:
     def _open(self):
         config, frames = self._config, self._store.frames
         enter = self._resources.enter_context
-        self._progress = enter(contextlib.closing(Progress(config.steps, start=frames, label=config.task)))
+        self._progress = enter(contextlib.closing(self._make_progress(frames)))
         self._logger = enter(contextlib.closing(Logger(self._logdir, resume_frames=frames)))
         self._logger.settings(config.flat())
         machine.record(self._logdir, frames)
@@ -189,6 +189,25 @@ class Run:
                     tanh_rewards=config.replay.tanh_rewards,
                 )
             )
+        )
+
+    def _make_progress(self, frames):
+        config, score = self._config, self._logdir / scores.FILENAME
+        schedule = {name: config.loop[name] for name in ("pretrain", "train_every", "train_updates")}
+        updates = updates_due(config.steps, prefill=self._prefill_frames, **schedule)
+        earlier = [zip(run.xs, run.ys, strict=True) for run in (scores.read(score) if score.exists() else ())]
+        return Progress(
+            config.steps,
+            total_updates=updates if config.method != "random" else 0,
+            eval_every=config.loop.eval_every,
+            # As long as the episodes of the replay were so far; a new run has been evaluated before it matters.
+            eval_frames=config.loop.eval_episodes
+            * config.env.action_repeat
+            * self._store.steps
+            // max(1, len(self._store)),
+            start=frames,
+            last_evaluation=max((point for points in earlier for point in points if point[0] <= frames), default=None),
+            label=config.task,
         )
 
     def _make_env(self, training):
