@@ -55,24 +55,6 @@ def open_loop_grid(truth: np.ndarray, model: np.ndarray, context: int = 5) -> np
     return grid
 
 
-def label_rows(frames: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Frames with a margin at the left that names their rows, which are equally high.
-
-    frames: [T, H, W, 3] uint8. Returns [T, H, W + margin, 3] uint8.
-    """
-    _check(frames)
-    height = frames.shape[1]
-    font = ImageFont.load_default(size=max(8, height // 30))
-    margin = int(np.ceil(max(font.getlength(label) for label in labels))) + height // 30
-    image = Image.new("RGB", (margin, height), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for row, label in enumerate(labels):
-        middle = (row + 0.5) * height / len(labels)
-        draw.text((margin - height // 60, middle), label, fill=INK, font=font, anchor="rm")
-    column = np.broadcast_to(np.asarray(image), (len(frames), height, margin, 3))
-    return np.concatenate([column, frames], axis=2)
-
-
 def dream(
     truth: np.ndarray,
     model: np.ndarray,
