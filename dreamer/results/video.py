@@ -267,14 +267,12 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
         255 - len(_OUR_COLORS), Image.Quantize.FASTOCTREE
     )
     chosen = colors.getpalette()[: 3 * (255 - len(_OUR_COLORS))]
-    chosen += [*itertools.chain(*_OUR_COLORS)]
     palette = Image.new("P", (1, 1))
-    palette.putpalette(chosen + chosen[:3] * (256 - len(chosen) // 3))  # Pillow would fill it with black.
+    palette.putpalette([*chosen, *itertools.chain(*_OUR_COLORS)])
     images, before = [], None
     for frame in frames:
         indices = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
-        indices = np.where(indices == _STAYS, 0, indices).astype(np.uint8)
-        image = Image.fromarray(indices if before is None else np.where(indices == before, _STAYS, indices))
+        image = Image.fromarray(indices if before is None else np.where(indices == before, np.uint8(_STAYS), indices))
         image.putpalette(palette.getpalette())
         images.append(image)
         before = indices
