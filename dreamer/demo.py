@@ -35,8 +35,9 @@ def main(arguments):
         print(f"  {name:<18}{value:>8.1f}   {where}")
     print("\n" + "\n".join(facts(found)))
     print("\nLook at:")
-    for path, what in (*pictures(run, found, theirs), (run, f"the run: `tensorboard --logdir {run}` shows more")):
-        print(f"  {str(path):<30}{what}")
+    seen = [*pictures(run, found, theirs), (run, "everything else; tensorboard --logdir shows it")]
+    for path, what in seen:
+        print(f"  {str(path):<{max(len(str(path)) for path, _ in seen)}}   {what}")
     return 0
 
 

@@ -17,7 +17,7 @@ LINES = (
     "runs/demo/curve.png",
     "runs/demo/episode.mp4",
     "runs/demo/open-loop.gif",
-    "tensorboard --logdir runs/demo/",
+    "runs/demo/walker_walk     everything else",
 )
 
 
