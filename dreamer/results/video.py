@@ -23,7 +23,7 @@ _STAYS = 255  # the colour, no one's own, of a GIF's pixels that stay as they we
 SUFFIXES = (".gif", ".mp4")  # that `save` knows
 PAUSE = 12  # frames for which the last one of a prediction stays, before it begins again
 _EPISODE_SECONDS, _SLOWEST, _FASTEST = 15, 5, 30  # how long an episode is shown, within these frames a second
-_EPISODE_SIDE, _CAPTION = 512, 32  # pixels of an episode's video, and of the line below it
+_CAPTION = 32  # pixels of the line below an episode
 
 
 def open_loop_grid(truth: np.ndarray, model: np.ndarray, context: int = 5) -> np.ndarray:
@@ -191,21 +191,22 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
     return render(False), render(True), slice(top, top + _PANEL), xs
 
 
-def episode(images: np.ndarray, reward: np.ndarray) -> Iterator[np.ndarray]:
+def episode(images: np.ndarray, reward: np.ndarray, side: int = 512) -> Iterator[np.ndarray]:
     """Frames of one episode at a size that can be watched, with the step and the return so far below.
 
-    images: [L, H, W, 3] uint8; reward: [L]. Returns an iterator over [H, W, 3] uint8 of all L.
+    images: [L, H, W, 3] uint8, shown `side` pixels wide and high; reward: [L].
+    Returns an iterator over [side + _CAPTION, side, 3] uint8 of all L.
     """
     returns = np.cumsum(reward, dtype=np.float64)
     font = ImageFont.load_default(size=20)
 
     def frame(step):
-        page = Image.new("RGB", (_EPISODE_SIDE, _EPISODE_SIDE + _CAPTION), BACKGROUND)
+        page = Image.new("RGB", (side, side + _CAPTION), BACKGROUND)
         # Smoothed: eight times as large, the squares of single pixels are all that one would see.
-        page.paste(Image.fromarray(images[step]).resize((_EPISODE_SIDE, _EPISODE_SIDE), Image.Resampling.BICUBIC))
-        draw, middle = ImageDraw.Draw(page), _EPISODE_SIDE + _CAPTION // 2
+        page.paste(Image.fromarray(images[step]).resize((side, side), Image.Resampling.BICUBIC))
+        draw, middle = ImageDraw.Draw(page), side + _CAPTION // 2
         draw.text((8, middle), f"step {step}", fill=INK, font=font, anchor="lm")
-        draw.text((_EPISODE_SIDE - 8, middle), f"return {returns[step]:.1f}", fill=INK, font=font, anchor="rm")
+        draw.text((side - 8, middle), f"return {returns[step]:.1f}", fill=INK, font=font, anchor="rm")
         return np.asarray(page)
 
     return (frame(step) for step in range(len(images)))

@@ -7,6 +7,7 @@ from dreamer.training.driver import Driver, episode_return
 from dreamer.types import Batch
 
 CONTEXT, HORIZON, SEQUENCES = 5, 45, 6  # observed steps, imagined steps and sequences of the open-loop prediction
+_LONG = 1500  # steps of an episode from which on its video is half as large, for the time that encoding takes
 _SHOWN = (0, 2, 5)  # the sequences that its GIF has room for
 _TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
 
@@ -86,7 +87,8 @@ class Evaluator:
     def _save_video(self, episode, frames):
         images, fps = episode["image"], video.episode_fps(len(episode["image"]))
         path = self._logdir / "videos" / f"{frames:010d}-episode.mp4"
-        video.save_mp4(path, video.episode(images, episode["reward"]), fps)
+        side = 512 if len(images) < _LONG else 256
+        video.save_mp4(path, video.episode(images, episode["reward"], side), fps)
         stride = -(-len(images) // _TENSORBOARD_FRAMES)
         self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 

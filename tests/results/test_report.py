@@ -177,6 +177,19 @@ def test_videos_are_the_newest_ones_of_the_first_run(folder, tmp_path):
     assert np.shape(imageio.mimread(tmp_path / "a.mp4")) == (4, 32, 64, 3)
 
 
+def test_predictions_are_as_wide_as_a_phone_and_their_frame_is_called_by_its_colour(page):
+    text = own_text(page)
+    assert (
+        re.findall(r"<figure([^>]*)>\s*<figcaption[^>]*>(Episode|Open-loop)", text)
+        == [
+            ("", "Episode"),
+            (' class="prediction"', "Open-loop"),
+        ]
+        * 2
+    )
+    assert "(orange frame)" in text
+
+
 def test_a_video_that_is_broken_is_named_and_left_out(tmp_path, capsys):
     directory = write_run(tmp_path / "run")
     gif = directory / "videos" / "0000105000-open-loop.gif"
