@@ -154,11 +154,11 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
     write(_LEFT - 6, middles[-1] + 17, "grey: none", ha="right", fontsize=9)
     low, high = min(0.0, reward.min(), predicted.min()), max(reward.max(), predicted.max())
     room = 0.08 * max(high - low, 0.1)
-    lines, steps = [], np.arange(reward.shape[1])
+    lines, steps, wide = [], np.arange(reward.shape[1]), tile > 100
     xs = np.empty(reward.shape, int)
     for column, (start, name) in enumerate(zip(starts, names, strict=True)):
         left = _LEFT + gap + column * (tile + gap)
-        write(left + tile / 2, _TOP - 10, name, ha="center")
+        write(left + tile / 2, _TOP - 10, name, ha="center", fontsize=11.5 if wide else 8)
         axes = figure.add_axes(
             [left / page_width, 1 - (top + _PANEL) / page_height, tile / page_width, _PANEL / page_height]
         )
@@ -168,7 +168,9 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="upper"))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.tick_params(labelsize=9.5, color="#999999", labelcolor=ink, length=3, labelleft=column == 0)
+        axes.tick_params(
+            labelsize=9.5 if wide else 7.5, color="#999999", labelcolor=ink, length=3, labelleft=column == 0
+        )
         for name, spine in axes.spines.items():
             spine.set(visible=name in ("left", "bottom"), edgecolor="#999999")
         # The prediction is green where the model still sees, as the frame of its picture is.
