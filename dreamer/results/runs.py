@@ -110,6 +110,15 @@ def in_words(value) -> str:
     return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def machine_in_words(line: dict) -> str:
+    """A line of machines.jsonl: "2 x a GPU, a CPU, 2 cores, bfloat16"."""
+    gpus = line.get("gpus")
+    counts = Counter(map(str, gpus)) if isinstance(gpus, list) else {}
+    names = [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
+    cores = f"{line['cores']} core{'s' if line['cores'] != 1 else ''}" if line.get("cores") else None
+    return ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
+
+
 def frames_of(video: Path) -> int | None:
     """The frame count that a video's name begins with."""
     digits = video.name.partition("-")[0]

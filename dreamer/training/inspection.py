@@ -28,7 +28,7 @@ from dreamer.types import Batch
 
 FAULTS = (envs.EnvError, CommitError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
 SHOWN = 12  # episodes in a video of an evaluation
-_EPISODE_FPS, _DREAM_FPS = 25, 10
+_DREAM_FPS = 10
 
 
 class Restored(NamedTuple):
@@ -72,7 +72,8 @@ def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
         path.write_text(json.dumps(result, indent=2) + "\n")
     _say(logdir / layout.EVALUATION)
     if video_path:
-        video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), _EPISODE_FPS)
+        longest = max(len(images) for images, _ in shown)
+        video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), video.episode_fps(longest))
         _say(video_path)
 
 

@@ -145,7 +145,7 @@ class Run:
             self._windows.restore(self._recorder.draws)
         if self._recorder.random_draws:
             self._acting_randomly.restore(self._recorder.random_draws)
-        self._progress = enter(contextlib.closing(Progress(config.steps, start=self._state.frames, label=config.task)))
+        self._progress = enter(contextlib.closing(self._make_progress()))
         self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes)))
         self._logger.settings(config.flat())
         machine.record(self._logdir, self._state.frames)
@@ -162,12 +162,11 @@ class Run:
             self._logger,
             episodes=config.loop.eval_episodes,
             seed_of=lambda at, n: seeds.derive(config.seed, "evaluate", at, n),
+            task=config.task,
             tanh_rewards=config.replay.tanh_rewards,
         )
         if self._state.stage != "prefill":
             self._recorder.write_random(self._env.whole_games)
-        if self._state.scores:
-            self._progress.evaluated(self._state.scores[-1][1])
         self._drive()
         self._go_on_with_the_episode()
         if self._state.stage == "finished":  # with fewer steps than now
@@ -189,6 +188,25 @@ class Run:
             self._commit()  # The action that the environment failed at is part of the state.
             raise
         self._commit()
+
+    def _make_progress(self):
+        config, state = self._config, self._state
+        prefill = state.prefill or min(config.loop.prefill, config.steps)
+        schedule = {name: config.loop[name] for name in ("train_every", "train_updates")}
+        due = updates_due(
+            config.steps, since=state.since or prefill, updates=state.due or config.loop.pretrain, **schedule
+        )
+        # As long as the episodes of the replay were so far; a new run has been evaluated before it matters.
+        length = self._store.steps // max(1, len(self._store))
+        return Progress(
+            config.steps,
+            total_updates=due if self._learns else 0,
+            eval_every=config.loop.eval_every,
+            eval_frames=config.loop.eval_episodes * config.env.action_repeat * length,
+            start=state.frames,
+            last_evaluation=tuple(state.scores[-1]) if state.scores else None,
+            label=config.task,
+        )
 
     def _make_env(self, training):
         return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
