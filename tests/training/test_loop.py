@@ -16,8 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dreamer import config
 from dreamer.envs import toy
+from dreamer.run import settings
+from dreamer.stops import Stops
 from dreamer.training import loop
 from dreamer.training.loop import evaluation_due, updates_due
+from dreamer.training.recorder import Recorder
 
 COMMAND = ("--configs", "toy", "debug", "--precision", "float32")
 
@@ -37,6 +40,12 @@ def wait_for(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
+
+
+def train(run, logdir):
+    """As the command does, in this process."""
+    with Stops() as stops, settings.exclusive(logdir):
+        return loop.train(settings.agree(run, logdir), logdir, stops)
 
 
 def metrics(logdir):
@@ -74,14 +83,14 @@ def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, obse
 
 
 def test_updates_follow_from_frames():
-    schedule = {"prefill": 5000, "pretrain": 100, "train_every": 1000, "train_updates": 100}
-    due = [updates_due(frames, **schedule) for frames in (0, 4999, 5000, 5999, 6000, 8500)]
-    assert due == [0, 0, 100, 100, 200, 400]
+    schedule = {"since": 5000, "updates": 100, "train_every": 1000, "train_updates": 30}
+    due = [updates_due(frames, **schedule) for frames in (5000, 5999, 6000, 8500)]
+    assert due == [100, 100, 130, 190]
 
 
 def test_random_returns_are_not_written_where_episodes_are_less_than_what_is_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(toy.Dot, "whole_games", False, raising=False)
-    assert loop.train(config.load(["toy", "debug"], {"method": "random", "steps": "60"}), tmp_path) == 0
+    assert train(config.load(["toy", "debug"], {"method": "random", "steps": "60"}), tmp_path) == 0
     assert len(episodes(tmp_path)) == 3
     assert not (tmp_path / "random.json").exists()
 
@@ -97,19 +106,26 @@ def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
 
 
 def test_training_and_evaluation_have_environments_of_their_own(tmp_path, monkeypatch):
-    class Opened:
-        def __init__(self, suite, task, *, training, **options):
-            self.arguments = (suite, task, training, options["action_repeat"], options["life_loss"])
+    class Started(Exception):
+        pass
 
-        def close(self):
-            pass
+    made = []
 
-    monkeypatch.setattr(loop.envs, "make", Opened)
-    with contextlib.ExitStack() as resources:
-        run = loop.Run(config.load(["atari"]), tmp_path, resources)
-        run._open()
-        assert run._env.arguments == ("atari", "boxing", True, 4, True)
-        assert run._evaluator._env.arguments == ("atari", "boxing", False, 4, True)
+    def make(suite, task, *, training, **options):
+        made.append((suite, task, training, options["action_repeat"], options["life_loss"]))
+        return contextlib.closing(None)
+
+    def started(*arguments):
+        raise Started
+
+    monkeypatch.setattr(loop.envs, "make", make)
+    monkeypatch.setattr(loop, "check", started)
+    monkeypatch.setattr(contextlib.closing, "action_space", None, raising=False)
+    monkeypatch.setattr(contextlib.closing, "close", lambda self: None, raising=False)
+    given = settings.agree(config.load(["atari"]), tmp_path)
+    with contextlib.ExitStack() as resources, pytest.raises(Started):
+        loop.Run(given.config, tmp_path, Recorder(given, tmp_path), resources, None).open()
+    assert made == [("atari", "boxing", True, 4, True), ("atari", "boxing", False, 4, True)]
 
 
 def test_a_run_leaves_everything_that_is_promised(finished):
@@ -174,12 +190,14 @@ def test_a_polite_signal_saves_and_says_how_to_resume(tmp_path, number):
     assert process.returncode == 128 + number
     assert "The same command goes on from there" in output
     assert "Traceback" not in output
-    frames = sum(int(name.split("-")[1].split(".")[0]) - 1 for name in episodes(tmp_path))
-    assert f"Stopped and saved at {frames:,} frames" in output
-    assert (tmp_path / "checkpoints" / "checkpoint").exists()
+    state = json.loads(max((tmp_path / "checkpoints").glob("*/state.json")).read_text())
+    assert f"Stopped and saved at {state['frames']:,} frames" in output
+    # Whole episodes are in the replay, and the one in progress is part of the state.
+    whole = sum(int(name.split("-")[1].split(".")[0]) - 1 for name in episodes(tmp_path))
+    assert whole == state["stored_frames"] <= state["frames"] < whole + 25
 
 
-def test_kill_9_loses_no_finished_episode_and_the_same_command_goes_on(tmp_path):
+def test_kill_9_loses_nothing_and_the_same_command_goes_on(tmp_path):
     words = ("--steps", "450", "--loop.save_every", "100")
     process = start(tmp_path, *words)
     wait_for(lambda: len(episodes(tmp_path)) >= 12, process)
@@ -262,7 +280,7 @@ def test_random_actions_are_a_method_too(tmp_path):
     assert result.returncode == 0, result.stderr
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert (scores["method"], scores["xs"]) == ("random", [100, 200])
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list((tmp_path / "checkpoints").glob("*/weights*"))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -285,10 +303,23 @@ def test_one_seed_decides_everything(tmp_path, precision):
 
 
 def test_gradients_that_are_all_nan_stop_the_run_with_one_line(tmp_path):
-    result = dreamer(tmp_path, "--model.free_nats", "0", "--model.kl_scale", "3e38")
+    result = dreamer(tmp_path, "--model.free_nats", "0", "--model.kl_scale", "3e38", "--optimizer.max_skipped", "4")
     assert result.returncode == 1, result.stdout
-    assert "every gradient of the model was NaN or infinite" in result.stderr
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("dreamer: the gradient of the model was NaN or infinite in 4 updates in a row up to number 4 ")
+    assert "not finite: " in line
+    assert "kl_loss" in line
+    assert "--model.lr" in line
     assert "Traceback" not in result.stderr
+    with np.load(tmp_path / "faults" / "00000004.npz") as batch:
+        assert batch["image"].shape == (3, 8, 64, 64, 3)
+    # The last committed state is from before the fault; the remedy that the line names is accepted.
+    remedy = ("--model.kl_scale", "1", "--resume.allow", "model.kl_scale", "model.free_nats")
+    result = dreamer(tmp_path, *remedy)
+    assert result.returncode == 0, result.stderr
+    assert "Finished at 300 frames" in result.stdout
+    changes = json.loads((tmp_path / "run.json").read_text())["changes"]
+    assert [(change["key"], change["to"]) for change in changes] == [("model.kl_scale", 1.0), ("model.free_nats", 3.0)]
 
 
 def test_the_environment_of_a_run_may_die(tmp_path):
@@ -303,4 +334,4 @@ def test_the_environment_of_a_run_may_die(tmp_path):
     assert process.returncode == 1
     assert "SIGKILL" in output.splitlines()[-1]
     assert "Traceback" not in output
-    assert (tmp_path / "checkpoints" / "checkpoint").exists()
+    assert (tmp_path / "checkpoints").exists()
