@@ -191,7 +191,7 @@ def load_file(path) -> Config:
 
 
 def filled_in(path) -> dict[str, Any]:
-    """The keys that a saved config lacks, for it is older than they are, with the values that `load_file` gives them."""
+    """The keys that a saved config lacks, being older than they are, with the values that `load_file` gives them."""
     present = {name for name, _, _ in _read(Path(path))}
     return {key.name: key.before for key in describe() if key.name not in present and key.before is not None}
 

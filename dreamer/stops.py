@@ -1,7 +1,7 @@
 """Who owns a signal: SIGINT, SIGTERM and SIGHUP ask a command to stop, and this module alone decides what that does.
 
     while a command ...                a stop ...
-    starts, or only reads              ends it at once (Stopped is raised; after GRACE seconds the process leaves by force)
+    starts, or only reads              ends it at once (Stopped is raised; by force after GRACE seconds)
     trains (`noting`)                  is noted in `signal`, so that the loop saves and leaves; a second one ends it
     traces (`nothing_to_lose`)         ends it at once, since everything is saved already
 

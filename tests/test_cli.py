@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dreamer import __version__, cli, config, envs, training
-from dreamer.training import interrupt
+from dreamer.run import settings
+from dreamer.stops import Stopped
 
 
 @pytest.fixture
@@ -17,14 +19,15 @@ def started(monkeypatch, tmp_path):
     """Replace TensorFlow's set-up and the loop; collects (config, logdir, profile) of each start; in tmp_path."""
     starts = []
 
-    def train(run, logdir, profile):
-        starts.append((run, logdir, profile))
+    def train(agreed, logdir, stops, profile):
+        settings.settle(agreed, logdir, frames=len(starts))
+        starts.append((agreed.config, logdir, profile))
         return 0
 
     loop = types.SimpleNamespace(train=train)
     monkeypatch.setitem(sys.modules, "dreamer.training.loop", loop)
     monkeypatch.setattr(training, "loop", loop, raising=False)
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision: None)
+    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, resume: "float32")
     monkeypatch.chdir(tmp_path)
     return starts
 
@@ -42,13 +45,14 @@ def complaint(capsys, words, code=2) -> str:
 def test_words_become_overlays_values_and_logdir():
     words = ["--configs", "dmc", "small", "--env.camera", "-1", "--task=walker_run", "--logdir", "/x"]
     words += ["--configs=debug", "--seed", "2", "--seed", "3"]
-    overlays, overrides, logdir, profile = cli.parse_train(words)
-    assert overlays == ["dmc", "small", "debug"]
-    assert overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
-    assert logdir == Path("/x")
-    assert not profile
-    assert cli.parse_train([]) == ([], {}, None, False)
-    assert cli.parse_train(["--profile", "--seed", "1"]) == ([], {"seed": "1"}, None, True)
+    given = cli.parse_train(words)
+    assert given.overlays == ["dmc", "small", "debug"]
+    assert given.overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
+    assert given.logdir == Path("/x")
+    assert not given.profile
+    assert cli.parse_train([]) == ([], {}, None, [], False)
+    words = ["--profile", "--resume.allow", "actor.lr", "model.lr", "--seed", "1"]
+    assert cli.parse_train(words) == ([], {"seed": "1"}, None, ["actor.lr", "model.lr"], True)
 
 
 @pytest.mark.parametrize("words", [["--seed"], ["--seed", "--task", "x"], ["--configs"], ["--logdir="], ["--seed", ""]])
@@ -89,7 +93,7 @@ def test_train_is_the_default_command_and_logdirs_follow_the_config(started):
     assert (first.task, first.seed, first.method) == ("cheetah_run", 3, "random")
     assert config.load_file(first_dir / "config.yaml") == first
     assert (second_dir, second.steps) == (Path("here"), 1_000_000)
-    assert third == config.load()
+    assert third == config.load([], {"precision": "float32"})
     assert third_dir == Path("runs/dmc_walker_walk/dreamer/0")
 
 
@@ -99,27 +103,66 @@ def test_profile_reaches_the_loop(started):
 
 
 def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
-    monkeypatch.setattr(training.loop, "train", lambda run, logdir, profile: 143)
+    monkeypatch.setattr(training.loop, "train", lambda agreed, logdir, stops, profile: 143)
     assert cli.main([]) == 143
+
+
+# A value of every key that differs from its default.
+FREE = {
+    "steps": "7000",
+    "xla": "true",
+    "env.renderer": "osmesa",
+    "env.worker": "false",
+    "env.timeout": "9",
+    "env.retries": "2",
+    "env.level_cache": "maps",
+    "replay.prefetch": "2",
+    "replay.compress": "true",
+    "optimizer.max_skipped": "7",
+    "loop.save_every": "9",
+}
+
+
+def other_value(key):
+    if isinstance(key.allowed, config.Choices):
+        return next(name for name in key.allowed.names if name != key.value)
+    if key.type is int:
+        return key.value + 1
+    return {bool: not key.value, str: "other", float: 0.5}[key.type]
 
 
 def test_a_resume_takes_the_keys_over_that_may_change(started, monkeypatch):
     monkeypatch.setattr(envs, "choose", lambda renderer: types.SimpleNamespace(variables={}))
     words = ["--logdir", "run", "--replay.batch", "16"]
-    new = {
-        "steps": "7000",
-        "xla": "true",
-        "replay.prefetch": "2",
-        "env.renderer": "osmesa",
-        "env.worker": "false",
-        "env.level_cache": "maps",
-        "loop.save_every": "9",
-    }
-    assert set(new) == set(cli.RESUME_MAY_CHANGE)
+    assert set(FREE) == {key.name for key in config.describe() if key.resume == config.FREE}
     assert cli.main(words) == 0
-    assert cli.main([*words, *(f"--{key}={value}" for key, value in new.items())]) == 0
+    assert cli.main([*words, *(f"--{key}={value}" for key, value in FREE.items())]) == 0
     saved = config.load_file("run/config.yaml")
-    assert saved == started[1][0] == config.load([], {**new, "replay.batch": "16"})
+    assert saved == started[1][0] == config.load([], {**FREE, "replay.batch": "16", "precision": "float32"})
+    assert json.loads(Path("run/run.json").read_text())["changes"] == []
+
+
+# The suite is left out because a task is one of its suite.
+NOT_FREE = [key for key in config.describe() if key.resume != config.FREE and key.name != "suite"]
+
+
+@pytest.mark.parametrize("key", NOT_FREE, ids=lambda key: key.name)
+def test_every_other_key_needs_the_users_word_or_cannot_change(started, capsys, key, monkeypatch):
+    monkeypatch.setattr(cli, "_check_task", lambda run: None)
+    assert cli.main(["--logdir", "run"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    value = "bfloat16" if key.name == "precision" else settings.yaml(other_value(key))
+    words = ["--logdir", "run", f"--{key.name}={value}"]
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert f"  {key.name}: saved " in message
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+    told = key.resume == config.TOLD
+    assert (f"--resume.allow {key.name}" in message) == told
+    assert cli.main([*words, "--resume.allow", key.name]) == (0 if told else 2)
+    record = json.loads(Path("run/run.json").read_text())
+    assert [(change["key"], change["frames"]) for change in record["changes"]] == ([(key.name, 1)] if told else [])
 
 
 def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, capsys):
@@ -132,14 +175,82 @@ def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, ca
         "dreamer: run holds a run with other settings, which cannot change on a resume:",
         "  replay.batch: saved 50, given 16",
         "  model.discount_head: saved false, given true",
-        "Give the saved values to resume that run, or another --logdir to start a new one.",
+        "Give the saved values to resume that run, --resume.allow replay.batch to change what it learns from here on, "
+        "or another --logdir to start a new one.",
     ]
     assert len(started) == 1
     assert Path("run/config.yaml").read_bytes() == before
     # A run that came from another machine: nothing is added to it, not even the file of the lock.
     Path("run/.lock").unlink()
     assert cli.main(words) == 2
-    assert [path.name for path in Path("run").iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in Path("run").iterdir()) == ["config.yaml", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--resume.allow", "actor.rate"], "unknown key --actor.rate"),
+        (["--resume.allow", "model.deter"], "--resume.allow model.deter: this key cannot change on a resume"),
+        (["--resume.allow"], "--resume.allow needs a value"),
+    ],
+)
+def test_what_cannot_be_allowed(words, expected, started, capsys):
+    assert expected in complaint(capsys, ["--logdir", "run", *words])
+    assert not Path("run").exists()
+
+
+def test_a_start_that_fails_leaves_nothing(started, monkeypatch, capsys):
+    """No config, no lock, no folder: the corrected command is a first start."""
+    from dreamer.training import loop
+
+    def fail(agreed, logdir, stops, profile):
+        raise UsageError("no camera 99")
+
+    UsageError = cli.UsageError
+    monkeypatch.setattr(loop, "train", fail)
+    assert complaint(capsys, ["--logdir", "a/b", "--env.camera", "99"]) == "no camera 99"
+    assert not Path("a").exists()
+
+
+def test_an_older_run_goes_on_with_what_its_missing_keys_stand_for(started, capsys):
+    config.load([], {"steps": "5000"}).save("config.yaml")
+    text = Path("config.yaml").read_text().replace("xla: false\n", "").replace("  max_skipped: 100\n", "")
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(text)
+    assert cli.main(["--logdir", "run"]) == 0
+    assert started[0][0].optimizer.max_skipped == 100
+    capsys.readouterr()
+    for path in Path("run").iterdir():
+        path.unlink()
+    Path("run/config.yaml").write_text(text.replace("model:\n", "model:\n  size: 3\n"))
+    assert "unknown key model.size" in complaint(capsys, ["--logdir", "run"])
+
+
+def test_a_run_of_a_newer_format_is_left_alone(started, capsys):
+    assert cli.main(["--logdir", "run"]) == 0
+    Path("run/run.json").write_text('{"format": 2, "dreamer": "9", "changes": []}')
+    capsys.readouterr()
+    assert complaint(capsys, ["--logdir", "run"]).startswith("run has format 2, and this release of dreamer (")
+    Path("run/run.json").write_text('{"format": 1')
+    assert complaint(capsys, ["--logdir", "run"]).startswith("run/run.json is damaged: expected ")
+
+
+def test_the_precision_is_that_of_the_run(started, monkeypatch, capsys):
+    asked = []
+
+    def set_up(precision, resume):
+        asked.append((precision, resume))
+        return "bfloat16" if precision == "auto" else precision
+
+    monkeypatch.setattr(cli, "set_up_tensorflow", set_up)
+    for words in ([], [], ["--precision", "bfloat16"]):
+        assert cli.main(["--logdir", "run", *words]) == 0
+    assert asked == [("auto", False), ("bfloat16", True), ("bfloat16", False)]
+    assert config.load_file("run/config.yaml").precision == "bfloat16"
+    capsys.readouterr()
+    assert cli.main(["--logdir", "run", "--precision", "float32"]) == 2
+    assert "precision: saved bfloat16, given float32" in capsys.readouterr().err
+    assert cli.main(["--logdir", "run", "--precision", "float32", "--resume.allow", "precision"]) == 0
 
 
 def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
@@ -155,13 +266,12 @@ def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
 def test_a_logdir_in_use_is_left_alone(started, capsys, tmp_path):
     """Two first starts in the same second: the one without the lock must not write the config of the other's run."""
     (tmp_path / "run").mkdir()
-    with interrupt.exclusive(Path("run")):
+    with settings.exclusive(Path("run")):
         expected = "run is in use by another process: wait for it or use another --logdir"
         assert complaint(capsys, ["--logdir", "run"], code=1) == expected
-        assert [path.name for path in Path("run").iterdir()] == [".lock"]
     assert cli.main(["--logdir", "run", "--steps", "5000"]) == 0
     before = Path("run/config.yaml").read_bytes()
-    with interrupt.exclusive(Path("run")):
+    with settings.exclusive(Path("run")):
         complaint(capsys, ["--logdir", "run", "--steps", "9000"], code=1)
     assert Path("run/config.yaml").read_bytes() == before
     assert len(started) == 1
@@ -176,8 +286,8 @@ def test_every_name_of_a_task_makes_the_same_run(started):
 
 
 def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
-    def train(run, logdir, profile):
-        with pytest.raises(BlockingIOError), interrupt.exclusive(logdir):
+    def train(agreed, logdir, stops, profile):
+        with pytest.raises(BlockingIOError), settings.exclusive(logdir):
             pass
         return 0
 
@@ -186,13 +296,14 @@ def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
 
 
 def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_settings(started, capsys, monkeypatch):
-    lock = interrupt.exclusive
+    lock = settings.exclusive
 
     def late(logdir):
+        logdir.mkdir()
         config.load().save(logdir / "config.yaml")
         return lock(logdir)
 
-    monkeypatch.setattr(interrupt, "exclusive", late)
+    monkeypatch.setattr(settings, "exclusive", late)
     assert cli.main(["--logdir", "run", "--replay.batch", "16"]) == 2
     assert "  replay.batch: saved 50, given 16" in capsys.readouterr().err.splitlines()
     assert config.load_file("run/config.yaml") == config.load()
@@ -203,12 +314,12 @@ def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_setti
     ("error", "code", "text"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "no space left on the disk: runs/x"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),
         (ModuleNotFoundError("No module named 'mujoco'", name="mujoco"), 1, "the package mujoco is not installed"),
     ],
 )
 def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeypatch, capsys):
-    def fail(run, logdir, profile):
+    def fail(agreed, logdir, stops, profile):
         raise error
 
     monkeypatch.setattr(training.loop, "train", fail)
@@ -261,15 +372,15 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
     assert cli.main(["eval", "--logdir", "run", "--episodes", "4", "--seed", "9", "--video", "x/y.mp4"]) == 0
     assert cli.main(["imagine", "--logdir", "run", "--out", "a.gif"]) == 0
     words = ["--episodes", "2", "--horizon", "99", "--seed", "9", "--precision", "float32", "--env.worker", "false"]
-    assert cli.main(["imagine", "--logdir", "run", "--out", "a.mp4", *words]) == 0
+    assert cli.main(["imagine", "--logdir", "run", "--out", "a.mp4", *words, "--best"]) == 0
     assert calls == [
-        (saved, Path("run"), {"episodes": 10, "seed": 0, "video_path": None}),
-        (saved, Path("run"), {"episodes": 4, "seed": 9, "video_path": Path("x/y.mp4")}),
-        (saved, Path("run"), {"episodes": 5, "horizon": 45, "seed": 0, "out": Path("a.gif")}),
+        (saved, Path("run"), {"episodes": 10, "seed": 0, "best": False, "video_path": None}),
+        (saved, Path("run"), {"episodes": 4, "seed": 9, "best": False, "video_path": Path("x/y.mp4")}),
+        (saved, Path("run"), {"episodes": 5, "horizon": 45, "seed": 0, "best": False, "out": Path("a.gif")}),
         (
             saved.replace(**{"precision": "float32", "env.worker": False}),
             Path("run"),
-            {"episodes": 2, "horizon": 99, "seed": 9, "out": Path("a.mp4")},
+            {"episodes": 2, "horizon": 99, "seed": 9, "best": True, "out": Path("a.mp4")},
         ),
     ]
     assert sorted(os.listdir()) == ["run"]
@@ -440,8 +551,8 @@ def test_scores_of_a_run(capsys, tmp_path):
 
 
 def test_scores_of_runs_with_different_settings(capsys, tmp_path):
-    for seed, settings in enumerate(([], ["small"])):
-        config.load(["dmc", *settings], {"seed": str(seed)}).save(tmp_path / "config.yaml")
+    for seed, overlays in enumerate(([], ["small"])):
+        config.load(["dmc", *overlays], {"seed": str(seed)}).save(tmp_path / "config.yaml")
         run = {"task": "dmc_cheetah_run", "method": "dreamer", "seed": seed, "xs": [1000], "ys": [1.0]}
         (tmp_path / "scores.json").write_text(json.dumps(run))
         (tmp_path / str(seed)).mkdir()

@@ -23,9 +23,7 @@ with Stops() as stops:
 
 def run(block, number, prefix=""):
     code = prefix + COMMAND + "".join(f"    {line}\n" for line in block.strip().splitlines())
-    return subprocess.run(
-        [sys.executable, "-c", code, str(int(number))], capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -85,9 +83,9 @@ def test_a_hangup_that_was_ignored_stays_ignored():
 
 
 def test_handlers_come_back():
-    block = "before = stops._previous[signal.SIGTERM]\nstops.__exit__()\nassert signal.getsignal(signal.SIGTERM) == before"
-    prefix = "import atexit\n"
-    code = prefix + COMMAND.replace("with Stops() as stops:", "if stops := Stops().__enter__():")
+    block = "before = stops._previous[signal.SIGTERM]\nstops.__exit__()\n"
+    block += "assert signal.getsignal(signal.SIGTERM) == before"
+    code = COMMAND.replace("with Stops() as stops:", "if stops := Stops().__enter__():")
     code += "".join(f"    {line}\n" for line in block.splitlines())
     done = subprocess.run([sys.executable, "-c", code, "15"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -60,8 +60,8 @@ class Worker:
         so the limit tells one that hangs from a machine that is merely busy.
 
     What the child prints is not shown; its end is part of every error. The child ignores SIGINT, SIGTERM and
-    SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what they
-    mean. It leaves when the parent closes it or dies, in whatever way.
+    SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what
+    they mean. It leaves when the parent closes it or dies, in whatever way.
     Raises EnvError when the environment raises (the cause holds its traceback) or does not reply in time, WorkerDied
     when its process is gone.
     """

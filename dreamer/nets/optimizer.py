@@ -24,7 +24,7 @@ class Optimizer(tf.Module):
         self._scaled = loss_scale
 
     def keep_rate(self):
-        """Give back the learning rate of the constructor, after a checkpoint has brought the one that it was saved with."""
+        """Take the learning rate of the constructor again, after a checkpoint has brought the one it was saved with."""
         adam = self.adam.inner_optimizer if self._scaled else self.adam
         adam.learning_rate = self._lr
 

@@ -114,8 +114,8 @@ def _check_format(logdir):
     found = _record(logdir)["format"]
     if found != FORMAT:
         raise SettingsError(
-            f"{logdir} has format {found}, and this release of dreamer ({__version__}) knows format {FORMAT}: go on with "
-            "the release that made it, or a newer one"
+            f"{logdir} has format {found}, and this release of dreamer ({__version__}) knows format {FORMAT}: go on "
+            "with the release that made it, or a newer one"
         )
 
 

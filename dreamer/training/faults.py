@@ -43,14 +43,14 @@ def check(results, batch, agent, state, limit, logdir):
     largest = float(np.abs(np.asarray(batch.reward)).max())
     raise TrainingError(
         f"the gradient of the {network} was NaN or infinite in {count} updates in a row up to number "
-        f"{int(agent.updates)} (its weights were left as they are; not finite: {', '.join(wrong)}; largest reward of the "
-        f"batch {largest:.3g}; the batch is in {path}). {_remedy(network, largest)}"
+        f"{int(agent.updates)} (its weights were left as they are; not finite: {', '.join(wrong)}; largest reward of "
+        f"the batch {largest:.3g}; the batch is in {path}). {_remedy(network, largest)}"
     )
 
 
 def _remedy(network, largest_reward):
     if largest_reward > 1e4:
-        return "Rewards of this size overflow the losses: scale them down in the environment, or --replay.tanh_rewards true"
+        return "Rewards of this size overflow the losses: scale them down, or --replay.tanh_rewards true in a new run"
     return (
         f"The last committed state is sound: go on from it with --precision float32 or a lower --{network}.lr, and "
         f"--resume.allow precision {network}.lr"

@@ -113,7 +113,7 @@ def restore_agent(config, logdir, action_space, *, seed, best=False, report=prin
 
 
 def read_legacy_weights(agent, prefix):
-    """Load a checkpoint of format 0, whose draws of the replay are returned. Raises CommitError where it does not fit."""
+    """Load a checkpoint of format 0 and return the draws of the replay. Raises CommitError where it does not fit."""
     draws = _Text()
     try:
         tf.train.Checkpoint(**agent.checkpoint(), replay_state=draws).restore(str(prefix)).assert_consumed()

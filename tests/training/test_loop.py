@@ -306,7 +306,9 @@ def test_gradients_that_are_all_nan_stop_the_run_with_one_line(tmp_path):
     result = dreamer(tmp_path, "--model.free_nats", "0", "--model.kl_scale", "3e38", "--optimizer.max_skipped", "4")
     assert result.returncode == 1, result.stdout
     line = result.stderr.splitlines()[-1]
-    assert line.startswith("dreamer: the gradient of the model was NaN or infinite in 4 updates in a row up to number 4 ")
+    assert line.startswith(
+        "dreamer: the gradient of the model was NaN or infinite in 4 updates in a row up to number 4 "
+    )
     assert "not finite: " in line
     assert "kl_loss" in line
     assert "--model.lr" in line

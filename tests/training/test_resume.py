@@ -1,4 +1,4 @@
-"""Exact resume: a run that is stopped anywhere and started again ends as the run that was never stopped, bit for bit."""
+"""Exact resume: a run that is stopped anywhere and started again ends as the one that never was, bit for bit."""
 
 import json
 import signal
