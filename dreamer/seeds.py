@@ -12,10 +12,7 @@ _HASH_BITS = 28
 
 
 def derive(seed: int, purpose: str, first: int = 0, second: int = 0) -> int:
-    """The seed in 0..2**31 - 1 of a purpose; first and second count within it (frames, a number of an episode).
-
-    Raises ValueError for a purpose that is not in PURPOSES.
-    """
+    """The seed in 0..2**31 - 1 of a purpose in PURPOSES; first and second count within it (frames, an episode)."""
     # Words of a fixed number: SeedSequence would hash (1, 2) and (1, 2, 0) to the same, 2**32 + 5 to that of (5, 1).
     words = [number >> shift & 0xFFFFFFFF for number in (seed, first, second) for shift in (0, 32)]
     hashed = int(np.random.SeedSequence(words).generate_state(1)[0]) >> (32 - _HASH_BITS)

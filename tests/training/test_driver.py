@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from dreamer.envs import EnvError
 from dreamer.training.driver import Driver, episode_return
 from dreamer.types import ActionSpace, Space
 
@@ -98,3 +100,131 @@ def test_a_cut_episode_keeps_its_steps_and_ends_as_a_time_limit_would():
     assert driver.cut() is None
     assert run(driver, 1) == []  # A new episode begins with a reset.
     assert driver.steps == 1
+
+
+class Remembering(Counter):
+    """Its carry is a tensor, as that of an agent with networks."""
+
+    def initial(self):
+        return tf.zeros([], tf.int32)
+
+    def act(self, observation, carry, explore):
+        action, carry = super().act(observation, int(carry), explore)
+        return action, tf.constant(carry)
+
+
+def through_a_file(arrays, path):
+    np.savez(path, **arrays)
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def driver(env, agent):
+    return Driver(env, agent, explore=True, seed_of=lambda n: 100 + n)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 6])
+def test_a_stream_that_is_restored_goes_on_as_if_it_had_not_stopped(tmp_path, taken):
+    """In the middle of an episode, where one has ended (after 4 steps), and before the first."""
+    whole = driver(Recorder(4, True), Remembering())
+    expected = run(whole, 12)
+    stopped = driver(Recorder(4, True), Remembering())
+    episodes = run(stopped, taken)
+    env = Recorder(4, True)
+    again = driver(env, Remembering())
+    assert again.restore(through_a_file(stopped.state(), tmp_path / "state.npz"))
+    assert again.steps == stopped.steps
+    episodes += run(again, 12 - taken)
+    assert len(episodes) == len(expected) == 3
+    for one, other in zip(episodes, expected, strict=True):
+        for key in other:
+            np.testing.assert_array_equal(one[key], other[key])
+    assert env.seeds[-1] == 102
+
+
+class Failing(Recorder):
+    """Raises at one step, once."""
+
+    def __init__(self, at):
+        super().__init__(4, True)
+        self._left = at
+
+    def step(self, action):
+        self._left -= 1
+        if not self._left:
+            raise EnvError("out of order")
+        return super().step(action)
+
+
+def test_the_action_that_an_environment_failed_at_is_taken_by_the_next(tmp_path):
+    agent = Remembering()
+    stopped = driver(Failing(3), agent)
+    run(stopped, 2)
+    with pytest.raises(EnvError, match="out of order"):
+        stopped.step()
+    state = through_a_file(stopped.state(), tmp_path / "state.npz")
+    again = driver(Recorder(4, True), agent)
+    assert again.restore(state)
+    (episode,) = run(again, 2)
+    np.testing.assert_allclose(episode["action"][:, 0], [0, 0.01, 0.02, 0.03, 0.04])
+    assert agent.explored == 4 * [True]  # no action was chosen twice
+
+
+class Forgetful(Recorder):
+    """The same seed and actions give another reward on another day."""
+
+    days = 0
+
+    def _observe(self, action):
+        return super()._observe(action) | {"reward": np.float32(self.days if self._t == 2 else 0)}
+
+
+def test_an_environment_that_does_not_repeat_itself_is_noticed_and_the_steps_are_kept(tmp_path):
+    stopped = driver(Forgetful(9, True), Remembering())
+    run(stopped, 3)
+    state = through_a_file(stopped.state(), tmp_path / "state.npz")
+    env = Forgetful(9, True)
+    env.days = 1
+    again = driver(env, Remembering())
+    assert not again.restore(state)
+    episode = again.cut()
+    np.testing.assert_array_equal(episode["image"][:, 0, 0, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(episode["reward"], [0, 0, 0, 0])
+    assert run(again, 1) == []
+
+
+class Game(Recorder):
+    """An episode ends with a life, and the game goes on in the next: its steps count on."""
+
+    goes_on = False
+
+    def reset(self, seed=None):
+        if not self.goes_on:
+            self._t, self._lives = 0, 3
+        self.seeds.append(seed)
+        self.goes_on = False
+        return {**self._observe(np.zeros(2, np.float32)), "reward": np.float32(0), "is_first": np.bool_(True)}
+
+    def step(self, action):
+        step = super().step(action)
+        last = self._t % 3 == 0
+        self._lives -= last
+        self.goes_on = bool(last and self._lives)
+        return {**step, "is_last": np.bool_(last), "is_terminal": np.bool_(last)}
+
+
+class Blind(Remembering):
+    def act(self, observation, carry, explore):
+        return np.array([int(carry) / 100, 0.5], np.float32), tf.constant(int(carry) + 1)
+
+
+@pytest.mark.parametrize("taken", range(13))
+def test_a_game_of_several_episodes_is_lived_through_from_its_beginning(tmp_path, taken):
+    expected = run(driver(Game(99, True), Blind()), 20)
+    stopped = driver(Game(99, True), Blind())
+    episodes = run(stopped, taken)
+    again = driver(Game(99, True), Blind())
+    assert again.restore(through_a_file(stopped.state(), tmp_path / "state.npz"))
+    episodes += run(again, 20 - taken)
+    for one, other in zip(episodes, expected, strict=True):
+        np.testing.assert_array_equal(one["image"][:, 0, 0, 0], other["image"][:, 0, 0, 0])
