@@ -1,12 +1,12 @@
 """`make demo`: train a small Dreamer from pixels on a DM Control task, and show what it has learned."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
 from dreamer import cli
 from dreamer.results import plot, scores
+from dreamer.run import formats
 
 TASK, STEPS = "cheetah_run", 20000
 OUT = Path("runs") / "demo"
@@ -18,7 +18,7 @@ def main(arguments):
     words = ["train", "--configs", "dmc", "small", "--task", TASK, "--steps", str(STEPS), "--logdir", str(run)]
     if code := cli.main([*words, *arguments]):
         return code
-    random = json.loads((run / "random.json").read_text())
+    random = formats.document(run / "random.json")
     (score,) = scores.read(run / scores.FILENAME)
     for kind in ("episode.mp4", "open-loop.gif"):
         shutil.copy(sorted((run / "videos").glob(f"*-{kind}"))[-1], OUT / kind)

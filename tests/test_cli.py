@@ -129,10 +129,9 @@ def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, ca
     words = ["--logdir", "run", "--replay.batch", "16", "--model.discount_head", "true", "--steps", "9000"]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "dreamer: run holds a run with other settings, which cannot change on a resume:",
-        "  replay.batch: saved 50, given 16",
-        "  model.discount_head: saved false, given true",
-        "Give the saved values to resume that run, or another --logdir to start a new one.",
+        "dreamer: run holds a run with other settings, which cannot change on a resume (replay.batch: saved 50, given "
+        "16; model.discount_head: saved false, given true): give the saved values to resume that run, or another "
+        "--logdir to start a new one"
     ]
     assert len(started) == 1
     assert Path("run/config.yaml").read_bytes() == before
@@ -194,7 +193,7 @@ def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_setti
 
     monkeypatch.setattr(interrupt, "exclusive", late)
     assert cli.main(["--logdir", "run", "--replay.batch", "16"]) == 2
-    assert "  replay.batch: saved 50, given 16" in capsys.readouterr().err.splitlines()
+    assert "(replay.batch: saved 50, given 16)" in capsys.readouterr().err
     assert config.load_file("run/config.yaml") == config.load()
     assert started == []
 
@@ -418,9 +417,9 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "3x"])
+@pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e16", "nan", "inf", "3x"])
 def test_a_window_that_is_no_number_of_frames(value, capsys):
-    expected = f"argument --bin: expected a positive number of frames, got {value!r} (see `dreamer plot --help`)"
+    expected = f"argument --bin: expected a number of frames from 1 to 1e15, got {value!r} (see `dreamer plot --help`)"
     assert complaint(capsys, ["plot", "a", "--out", "f", f"--bin={value}"]) == expected
 
 

@@ -183,7 +183,7 @@ def test_files_that_hold_no_mapping(configs):
     (configs / "bad.yaml").write_text("- a\n- b\n")
     assert "expected lines of `key: value`" in message(config.load, ["bad"])
     (configs / "bad.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "not YAML" in message(config.load, ["bad"])
+    assert "not UTF-8 text (line 1, byte 0xff)" in message(config.load, ["bad"])
 
 
 def test_unknown_overlay_names_the_nearest_and_lists_all(configs):

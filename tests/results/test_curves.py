@@ -102,7 +102,7 @@ def test_a_mean_over_different_settings_is_named_with_keys_and_values(tmp_path, 
     keys = {"a": [1, 2], "b": [True, None]}
     assert curves.mixed_settings(entries) == {("dmc_walker_walk", "dreamer"): keys}
     problem, warning = capsys.readouterr().err.splitlines()
-    assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}: cannot be read")
+    assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}:2: expected")
     assert warning == (
         "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: a 1 or 2, b true or missing"
     )

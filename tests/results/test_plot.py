@@ -86,20 +86,33 @@ def test_bad_files_are_named_and_left_out(tmp_path, capsys):
     write_run(tmp_path / "runs" / "good")
     bad = write_run(tmp_path / "runs" / "bad") / "scores.json"
     bad.write_text("")
-    plot.main_figure([tmp_path / "runs", tmp_path / "absent"], tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    plot.main_figure([tmp_path / "runs", tmp_path / "empty"], tmp_path / "a.png")
     printed = capsys.readouterr()
-    assert [line.split(":")[0] for line in printed.err.splitlines()] == [str(bad), str(tmp_path / "absent")]
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == [str(bad), str(tmp_path / "empty")]
     assert printed.out == ""
     assert count(read(tmp_path / "a.png"), BLUE) > 200
 
 
-@pytest.mark.parametrize("runs", [[], ["absent"], ["empty"], ["bad"]])
+def test_a_bad_file_that_was_asked_for_is_an_error(tmp_path, capsys):
+    run = write_run(tmp_path / "good")
+    for name, content in (("absent", None), ("bad.json", "[")):
+        if content:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=f"^{tmp_path / name}: "):
+            plot.main_figure([run, tmp_path / name], tmp_path / "a.png")
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("runs", [[], ["empty"], ["bad"], ["empty", "bad"]])
 def test_nothing_to_draw(tmp_path, runs):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "scores.json").write_text("[")
-    with pytest.raises(ValueError, match=r"^nothing to show: .*$"):
+    with pytest.raises(ValueError, match=r"^nothing to show: .*$") as error:
         plot.main_figure([tmp_path / run for run in runs], tmp_path / "a.png")
+    assert ("(and 1 more such lines)" in str(error.value)) == (len(runs) == 2)
     assert not (tmp_path / "a.png").exists()
 
 
