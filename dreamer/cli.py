@@ -174,8 +174,8 @@ def _dispatch(words: list[str]) -> int:
         words = ["train", *words]
     name, *words = words
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
-        raise UsageError(f"unknown command {name!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
+        raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
     return COMMANDS[name][0](words)
 
 
@@ -331,6 +331,11 @@ def _path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{formats.shown(text)}: a path cannot hold a NUL")
     if len(parts[0]) > PATH_BYTES or max(map(len, parts[1:]), default=0) > NAME_BYTES:
         raise argparse.ArgumentTypeError(f"{formats.shown(text)}: longer than a file system takes")
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise argparse.ArgumentTypeError(f"{formats.shown(text)}: {error.strerror}") from error
     return path
 
 

@@ -192,6 +192,7 @@ def overlay_path(name: str) -> Path:
         return CONFIGS / f"{name}.yaml"
     if name == "defaults":
         raise ConfigError("the defaults are always loaded first: leave 'defaults' out of the overlays")
+    name = name[-100:]
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"unknown overlay {name!r}: {hint}there are {', '.join(known)} in {CONFIGS}")

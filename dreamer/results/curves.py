@@ -16,6 +16,7 @@ from dreamer.run.formats import FormatError, MissingError, shown
 NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
 SUITES = {"dmc": "DM Control", "atari": "Atari", "dmlab": "DeepMind Lab", "gym": "Gymnasium", "toy": "Toy"}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
+LONGEST = 1000  # characters of a pattern
 POINTS = 10_000  # of a curve: more than any screen has columns
 
 
@@ -232,6 +233,7 @@ def _matching(kind: str, patterns: Iterable[str] | None, names: set[str]) -> lis
         return sorted(names)
     found = set()
     for pattern in patterns:
+        pattern = pattern[:LONGEST]  # a longer one takes seconds, and fits no name
         fits = {name for name in names if any(fnmatch.fnmatchcase(form, pattern) for form in _forms(name))}
         if not fits:
             raise ValueError(f"no run of the {kind} {pattern[:80]!r}: there are {_some(sorted(names))}")

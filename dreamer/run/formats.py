@@ -89,6 +89,8 @@ def yaml_tree(path, *, comments: bool = False) -> dict:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = one_line(error.problem or error.context or "not YAML")
+        if problem.startswith("but ") and error.context:  # a sentence of which the library calls half the context
+            problem = one_line(f"{error.context}, {problem}")
         raise FormatError(f"{where}:{mark.line + 1}: {problem}" if mark else f"{where}: {problem}") from error
     except Exception as error:
         # The parser lets through what its own parts raise: errors of numbers, dates and keys, asserts, recursion.
