@@ -140,7 +140,7 @@ def _metrics(path: Path, problems: list[str]) -> dict:
         seconds = line.get("time/seconds")
         timed = seconds is None or _is_time(seconds)
         for name, value in line.items():
-            if name == "step" or not formats.is_number(value):
+            if name == "step" or type(value) not in (int, float):
                 continue
             if abs(value) > LARGEST or (name.startswith("time/") and not (timed and _is_time(value))):
                 absurd.append(f"{formats.one_line(name)[:60]} at step {line['step']} is {value:.6g}")

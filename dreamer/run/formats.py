@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 DOCUMENT_BYTES = 64 * 2**20  # a score file with a curve of a million points takes 26 MB
 LINES_BYTES, LINES, LINE_BYTES = 256 * 2**20, 1_000_000, 2**20
@@ -116,7 +116,7 @@ def read(path, limit: int) -> bytes:
 def parse(data: bytes, where: str = "") -> object:
     """The value of JSON in UTF-8, with the promises of `document`. Raises FormatError that begins with `where`."""
     text = _text(data, where)
-    if text.count("[") + text.count("{") > CONTAINERS:
+    if len(text) > CONTAINERS and text.count("[") + text.count("{") > CONTAINERS:
         raise FormatError(f"{where}holds more than {CONTAINERS:,} lists and objects")
     try:
         value = json.loads(text)
@@ -189,7 +189,7 @@ def _cut(file) -> Iterator[bytes]:
 def _step_line(line: bytes) -> dict:
     if not line.endswith(b"\n"):
         raise FormatError("it has no end" if len(line) < LINE_BYTES else f"longer than {LINE_BYTES:,} bytes")
-    value = parse(line)
+    value = parse(line[:-1])
     step = value.get("step") if isinstance(value, dict) else None
     if not (is_number(step, INT_MAX) and step >= 0 and step == int(step)):
         raise FormatError(f"{ascii(line.decode().strip()):.40}")
@@ -236,9 +236,11 @@ def _fault(value, numbers: bool = True, place: str = "", depth: int = DEPTH) -> 
         return _TOO_DEEP
     if isinstance(value, list):
         return "" if _is_plain(value) else _first(value, enumerate(value), "{}[{}]", numbers, place, depth)
-    for key in value:
+    for key in () if _is_plain(value) else value:
         if isinstance(key, str) and not _is_unicode(key):
             return f"{place or 'the object'} has the key {ascii(key):.40}, not valid Unicode"
+    if _is_plain(value.values()):
+        return ""
     return _first(value, value.items(), "{}.{}" if place else "{}{}", numbers, place, depth)
 
 
@@ -251,11 +253,11 @@ def _first(value, items, form: str, numbers: bool, place: str, depth: int) -> st
     return ""
 
 
-def _is_plain(values: list) -> bool:
-    """Whether a list holds numbers far from all limits only, or ASCII only: quick where a list is long."""
+def _is_plain(values: Collection) -> bool:
+    """Whether all values are numbers far from all limits and nulls, or all are ASCII: quick where they are many."""
     kinds = set(map(type, values))
-    if kinds <= {int, float}:
-        return sum(map(abs, values)) <= INT_MAX
+    if kinds <= {int, float, type(None)}:
+        return sum(abs(value) for value in values if value is not None) <= INT_MAX
     return kinds == {str} and all(map(str.isascii, values))
 
 
