@@ -573,9 +573,10 @@ def _results_errors(out: Path | None = None):
 
 def _is_named(filename, words: list[str]) -> bool:
     """Whether a path is one of the command line's words, or lies below one."""
+    path = Path(os.path.abspath(str(filename)))
     values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
-    given = [os.path.expanduser(value) for value in values if value]
-    return any(os.path.commonprefix([str(filename), value]) == value for value in given)
+    given = {Path(os.path.abspath(os.path.expanduser(value))) for value in values if value}
+    return filename is not None and not given.isdisjoint({path, *path.parents})
 
 
 COMMANDS = {

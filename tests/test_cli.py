@@ -214,6 +214,34 @@ def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeyp
     assert text in complaint(capsys, [], code=code)
 
 
+@pytest.mark.parametrize(
+    ("words", "filename", "told"),
+    [
+        (["--logdir", "here"], "here/config.yaml", True),
+        (["--logdir=~/here/"], os.path.expanduser("~/here"), True),
+        (["--logdir", "here"], os.path.abspath(os.sep), False),
+        (["--logdir", "here"], "hereafter", False),
+        (["--logdir", "here"], None, False),
+        ([], "runs/x", False),
+    ],
+)
+def test_a_path_that_was_given_and_cannot_be_used(words, filename, told, started, monkeypatch, capsys):
+    error = PermissionError(errno.EACCES, "Permission denied", filename)
+    monkeypatch.setattr(cli, "claim_logdir", lambda *arguments: (_ for _ in ()).throw(error))
+    if told:
+        assert complaint(capsys, words) == f"{filename}: Permission denied"
+    else:
+        with pytest.raises(PermissionError):
+            cli.main(words)
+
+
+def test_a_path_that_standard_output_cannot_say(monkeypatch, tmp_path):
+    with (tmp_path / "out").open("w", encoding="ascii") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert cli._show("\u00e4\udcff") == 0
+    assert (tmp_path / "out").read_text() == "\\xe4\\udcff\n"
+
+
 def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
     for error in (PermissionError(errno.EACCES, "x"), ValueError("x"), ModuleNotFoundError("x", name="dreamer.typo")):
         monkeypatch.setattr(cli, "claim_logdir", lambda *arguments, error=error: (_ for _ in ()).throw(error))

@@ -72,8 +72,9 @@ def main_figure(
         written.extend(files)
 
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
-        # Names come out of files: one in letters that the font lacks is drawn as boxes, and is no one's mistake.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # Names and numbers come out of files: letters that the font lacks are drawn as boxes, labels too long for their
+        # place are laid out less well, and both are no one's mistake.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         for path, group in groups.items():
             save(draw(group, references, published=published, window=window), path, curves.tasks_of(group))
         if not one_file and len({entry.task for entry in entries}) > 1:

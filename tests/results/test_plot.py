@@ -116,6 +116,40 @@ def test_nothing_to_draw(tmp_path, runs):
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path, capsys):
+    """A dollar begins no formula, and letters that the font lacks are nobody's mistake."""
+    for index, name in enumerate(("$\\frac{", "dmc_x^$_$", "\u6f22\u5b57 \U0001f600", "x" * 200)):
+        write_run(tmp_path / "runs" / str(index), task=name, method=name)
+    plot.main_figure([tmp_path / "runs"], tmp_path / "figures")
+    plot.main_figure([tmp_path / "runs" / "0"], tmp_path / "one.pdf")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_that_are_read_can_be_drawn(tmp_path, capsys):
+    for seed, ys in enumerate(([1e100, -1e100, 1e100], [-1e100, 1e100, 1e100])):
+        write_run(tmp_path / "runs" / str(seed), seed=seed, xs=[0, 2**52, 2**53], ys=ys)
+    plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_more_tasks_or_methods_than_a_figure_takes(tmp_path, monkeypatch):
+    for index in range(3):
+        write_run(tmp_path / "runs" / str(index), task=f"{'dmc' if index else 'toy'}_{index}", method=f"m{index % 2}")
+    monkeypatch.setattr(plot, "TASKS", 2)
+    with pytest.raises(
+        ValueError, match="^3 tasks are too many for one figure, which takes 2: choose some with --tasks"
+    ):
+        plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
+    assert plot.main_figure([tmp_path / "runs"], tmp_path / "figures")  # a figure for each suite
+    monkeypatch.setattr(plot, "TASKS", 3)
+    monkeypatch.setattr(plot, "METHODS", 1)
+    with pytest.raises(ValueError, match="^2 methods are too many"):
+        plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_other_suffix_is_refused(tmp_path):
     run = write_run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"can be a \.png, a \.pdf or a directory, not \.jpg"):
