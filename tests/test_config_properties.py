@@ -98,11 +98,13 @@ def test_values_survive_loading_replacing_saving_and_the_command_line(tmp_path, 
 @example(values={"task": "\ud800"})
 @example(values={"task": "a\nb"})
 @example(values={"seed": [[["x" * 10_000]]]})
-def test_values_of_any_type_are_checked_or_refused(values):
+def test_values_of_any_type_are_checked_or_refused(tmp_path, values):
     made = attempt(config.load, [], values)
     assert made == attempt(config.load().replace, **values)
     if made is not None:
         is_checked(made)
+        made.save(tmp_path / "config.yaml")
+        assert config.load_file(tmp_path / "config.yaml") == made
 
 
 @ALWAYS

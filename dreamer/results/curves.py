@@ -32,7 +32,8 @@ def collect(
     entries, problems = scores.find(runs)
     if not entries:
         more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
-        raise ValueError(f"nothing to show: {problems[0] if problems else 'no paths'}{more}")
+        first = problems[0].removesuffix(": left out") if problems else "no paths"
+        raise ValueError(f"nothing to show: {first}{more}")
     complain(problems)
     # Every name must fit something, so that a slip of the pen does not silently leave a task out.
     wanted_tasks = _matching("task", tasks, {entry.task for entry in entries})

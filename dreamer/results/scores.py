@@ -92,9 +92,9 @@ def find(paths: Iterable[Path]) -> tuple[list[Scores], list[str]]:
     """
     entries, problems, seen = [], [], set()
     for path in map(Path, paths):
-        named = not os.path.isdir(path)
+        named, before = not os.path.isdir(path), len(problems)
         files = [path] if named else _below(path, problems)
-        if not files:
+        if not files and len(problems) == before:
             problems.append(f"{shown(path)}: no {FILENAME} in this directory or below it")
         for file in files:
             try:

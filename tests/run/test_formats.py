@@ -184,6 +184,15 @@ def test_lines_that_are_left_out_are_counted_and_the_first_is_told(path):
     )
 
 
+@pytest.mark.parametrize("end", [b'{"step": 2}', b'{"step": 2} ', b'{"step": 2', b" "])
+def test_a_line_without_an_end_may_lack_a_part(path, end):
+    path.write_bytes(b'{"step": 1}\n' + end)
+    assert lines(path) == (
+        [{"step": 1}],
+        [f'{path}: line 2 is not {{"step": frames, ...}}: left out (it has no end)'],
+    )
+
+
 def test_a_line_that_is_too_long_takes_no_other_with_it(path, monkeypatch):
     monkeypatch.setattr(formats, "LINE_BYTES", 20)
     for blank in range(5, 60):
@@ -228,6 +237,7 @@ def test_a_file_that_may_not_be_read(path):
         ("a: 1\nb: !!str 2\n", ":2: has a tag: write the value alone"),
         ("a: 1\n---\nb: 2\n", ":2: expected a single document in the stream, but found another document"),
         ("a: 1\nb: [1\n", ":3: expected ',' or ']', but got '<stream end>'"),
+        ("a:\n " + "[" * 40, ":2: has lists or objects more than 32 deep in each other"),
         ("- 1\n", ": expected lines of `key: value`"),
         ("a:\n  b: [1, .nan]\n", ": a.b[1] is nan, not a finite number"),
         (f"a: {2**63}\n", ": a is an integer of 64 bits, beyond 64 bits"),
