@@ -31,7 +31,7 @@ IMAGE_ERROR, REPEAT_ERROR = "eval/open_loop_image_error", "eval/repeat_frame_ima
 PREDICTION_FPS = 10
 TASKS, METHODS = 150, 24  # on one page: all tasks of the paper's suites, and of Atari
 VIDEO_BYTES = 32 * 2**20  # an episode of 1000 steps has one or two MB
-PREDICTION_PIXELS = 2 * 10**8  # of all frames that are shown: half a minute of 1000 x 600
+PREDICTION_FRAMES, PREDICTION_PIXELS = 5000, 2 * 10**8  # in all: half a minute of 1000 x 600
 HOVERED = 61  # points of a straight line
 PARTS = {  # of a run's time, in the order in which they are shown, with their colours
     "training": style.COLORS[0],
@@ -324,12 +324,13 @@ def _as_mp4(path: Path) -> bytes:
 
 def _frames(image: Image.Image, where: str) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] of a GIF, which stores equal ones in a row as one that is shown for longer."""
-    pixels = 0
+    shown, pixels = 0, 0
     for frame in ImageSequence.Iterator(image):
         times = max(1, round(frame.info.get("duration", 0) * PREDICTION_FPS / 1000))
-        pixels += times * frame.width * frame.height
-        if pixels > PREDICTION_PIXELS:
-            raise FormatError(f"{where}: cannot be shown (more than {PREDICTION_PIXELS:,} pixels in all its frames)")
+        shown, pixels = shown + times, pixels + times * frame.width * frame.height
+        for count, most, unit in ((shown, PREDICTION_FRAMES, "frames"), (pixels, PREDICTION_PIXELS, "pixels")):
+            if count > most:
+                raise FormatError(f"{where}: cannot be shown (more than {most:,} {unit} in all)")
         yield from [np.asarray(frame.convert("RGB"))] * times
 
 

@@ -75,6 +75,15 @@ def test_tasks_and_methods_are_chosen_by_name_and_pattern(tmp_path):
         curves.collect([tmp_path], ["walker_run"], ["random"])
 
 
+def test_no_pattern_is_longer_than_it_takes_seconds_to_translate(monkeypatch, tmp_path):
+    lengths = []
+    monkeypatch.setattr(curves.fnmatch, "fnmatchcase", lambda name, pattern: lengths.append(len(pattern)))
+    with pytest.raises(ValueError, match="^no run of the task 'xxx") as error:
+        curves.collect([write_run(tmp_path / "run")], ["x" * 10**6])
+    assert set(lengths) == {curves.LONGEST}
+    assert len(str(error.value)) < 200
+
+
 def test_dreamer_comes_first_and_random_actions_last():
     entries = [make_scores([1], [1], method=method) for method in ("random", "a3c", "planet", "dreamer")]
     assert curves.methods_of(entries) == ["dreamer", "a3c", "planet", "random"]

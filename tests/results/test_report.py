@@ -287,7 +287,10 @@ def test_videos_that_are_no_videos_or_too_large(tmp_path, capsys, monkeypatch):
     (of_run,) = report.videos(found(tmp_path))
     assert [shown["caption"] for shown in of_run["shown"]] == ["Episode"]
     gif = directory / "videos" / "0000105000-open-loop.gif"
-    assert capsys.readouterr().err == (f"{gif}: cannot be shown (more than 8,191 pixels in all its frames): left out\n")
+    assert capsys.readouterr().err == (f"{gif}: cannot be shown (more than 8,191 pixels in all): left out\n")
+    monkeypatch.setattr(report, "PREDICTION_FRAMES", 3)
+    assert len(report.videos(found(tmp_path))[0]["shown"]) == 1
+    assert "(more than 3 frames in all)" in capsys.readouterr().err
     monkeypatch.setattr(report, "VIDEO_BYTES", 10)
     assert report.videos(found(tmp_path))[0]["shown"] == []
     assert capsys.readouterr().err.count(" bytes, at most 10 are read: left out\n") == 2

@@ -135,6 +135,14 @@ def test_what_cannot_be_used_is_named_in_one_line_and_left_out(tmp_path, name, t
     assert run.frames == (name == "metrics.jsonl")
 
 
+def test_values_of_settings_in_words():
+    words = [None, True, 6e-4, "a\nb", "x" * 200, "x" * 201, list(range(999))]
+    assert [runs.in_words(value) for value in words[:4]] == ["missing", "true", "0.0006", "a b"]
+    assert runs.in_words(words[4]) == words[4]
+    assert runs.in_words(words[5]) == "x" * 197 + "..."
+    assert len(runs.in_words(words[6])) == 200
+
+
 def test_a_directory_in_the_place_of_a_file(tmp_path):
     directory = write_run(tmp_path / "run")
     for name in ("metrics.jsonl", "config.yaml"):
