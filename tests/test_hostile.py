@@ -470,6 +470,10 @@ COMMAND_LINES = {
     "a pattern of many stars": (["scores", "good", "--tasks", "*a" * 2000 + "b"], "no run of the task"),
     "a method that is not there": (["scores", "good", "--methods", ""], "no run of the method ''"),
     "no runs": (["scores"], "the following arguments are required: RUN"),
+    "a task that is not there beside an empty folder": (
+        ["scores", "empty", "good", "--tasks", "a"],
+        "no run of the task",
+    ),
     "an empty folder": (["scores", "empty"], "no scores.json in this directory"),
     "nothing there": (["scores", "absent"], "absent: No such file"),
     "a file as a folder": (["scores", "good/scores.json/x"], "Not a directory"),

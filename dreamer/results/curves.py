@@ -34,13 +34,13 @@ def collect(
         more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
         first = problems[0].removesuffix(": left out") if problems else "no paths"
         raise ValueError(f"nothing to show: {first}{more}")
-    complain(problems)
     # Every name must fit something, so that a slip of the pen does not silently leave a task out.
     wanted_tasks = _matching("task", tasks, {entry.task for entry in entries})
     wanted_methods = _matching("method", methods, {entry.method for entry in entries})
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
         raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
+    complain(problems)  # not beside an error, which is one line
     return chosen
 
 
