@@ -17,16 +17,11 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
-from dreamer import __version__, config
+from dreamer import __version__, config, stops
 from dreamer.config import ConfigError
-from dreamer.run import formats
-
-# These keys decide how far and how fast a run goes, not what it learns: a resume may give them other values.
-RESUME_MAY_CHANGE = (
-    *("steps", "xla", "replay.prefetch"),
-    *("env.renderer", "env.worker", "env.level_cache", "loop.save_every"),
-)
+from dreamer.run import formats, settings
 
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
 INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
@@ -57,12 +52,16 @@ Train an agent, or go on with the run in the log directory.
   --configs NAME ...   overlays of configs/, laid over the defaults in this order
   --KEY VALUE          value of a key, also --KEY=VALUE; wins over overlays
   --logdir DIR         where the run is kept (default: runs/SUITE_TASK/METHOD/SEED)
+  --resume.allow KEY ...
+                       keys that may have another value when a run goes on
   --profile            write a TensorBoard trace of 10 updates there
   --help               this text
 
 `dreamer configs` lists keys and overlays, `dreamer tasks` the tasks. The same
-command again resumes an interrupted run; only these keys may change then:
-{resume}.
+command again resumes an interrupted run. These keys may change then:
+{free}.
+With --resume.allow these too, since they change what is learned:
+{told}.
 
   dreamer --configs dmc --task walker_walk
   dreamer --configs dmc --task cheetah_run --seed 1 --steps 1e6 --logdir runs/cheetah"""
@@ -73,14 +72,15 @@ class UsageError(ValueError):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 128 + n stopped by signal n."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
-    except (UsageError, ConfigError) as error:
+        with stops.Stops() as active:
+            return _dispatch(words, active)
+    except (UsageError, ConfigError, settings.SettingsError) as error:
         return _fail(error, 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except stops.Stopped as error:
+        return _fail(f"stopped by {error}", error.code)
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("dreamer"):
             raise
@@ -93,9 +93,19 @@ def main(argv: list[str] | None = None) -> int:
         raise
 
 
-def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | None, bool]:
-    """Split the words of `dreamer train` into overlays, {key: text}, log directory and --profile. Raises UsageError."""
-    overlays, overrides, logdir, profile = [], {}, None, False
+class TrainWords(NamedTuple):
+    """What the words of `dreamer train` say: overlays, {key: text}, log directory, --resume.allow and --profile."""
+
+    overlays: list[str]
+    overrides: dict[str, str]
+    logdir: Path | None
+    allowed: list[str]
+    profile: bool
+
+
+def parse_train(words: list[str]) -> TrainWords:
+    """Split the words of `dreamer train`. Raises UsageError."""
+    overlays, overrides, logdir, allowed, profile = [], {}, None, [], False
     words = list(words)
     while words:
         word = words.pop(0)
@@ -106,12 +116,15 @@ def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | Non
             continue
         name, equals, value = word[2:].partition("=")
         values = [value] if equals else []
-        while not equals and words and not words[0].startswith("--") and (name == "configs" or not values):
+        several = name in ("configs", "resume.allow")
+        while not equals and words and not words[0].startswith("--") and (several or not values):
             values.append(words.pop(0))
         if not values or "" in values:
             raise UsageError(f"--{name} needs a value")
         if name == "configs":
             overlays += values
+        elif name == "resume.allow":
+            allowed += values
         elif name == "logdir":
             try:
                 logdir = _path(values[0])
@@ -119,36 +132,35 @@ def parse_train(words: list[str]) -> tuple[list[str], dict[str, str], Path | Non
                 raise UsageError(f"--logdir: {error}") from error
         else:
             overrides[name] = values[0]
-    return overlays, overrides, logdir, profile
+    return TrainWords(overlays, overrides, logdir, allowed, profile)
 
 
-def claim_logdir(run: config.Config, logdir: Path, resources: contextlib.ExitStack) -> None:
-    """Create the log directory, or check that the run in it may go on with this config; save the config there.
+def claim_logdir(
+    run: config.Config, logdir: Path, resources: contextlib.ExitStack, allowed: list[str]
+) -> settings.Settings:
+    """Take the log directory, and agree with the run in it on the settings; of the run itself nothing is written.
 
-    The directory is this process's own until `resources` closes. Raises UsageError if the run in it has other settings,
-    or if the directory cannot be written; BlockingIOError if another process holds it.
+    The directory is this process's own until `resources` closes. Raises UsageError if it cannot be written,
+    SettingsError if the run in it has other settings, BlockingIOError if another process holds it.
     """
-    from dreamer.training.interrupt import exclusive
-
-    path = logdir / "config.yaml"
+    settings.agree(
+        run, logdir, allowed
+    )  # before the lock too, so that a refusal leaves not even the lock's file behind
     try:
-        _check_settings(run, path)  # before the lock too, so that a refusal leaves not even the lock's file behind
-        logdir.mkdir(parents=True, exist_ok=True)
-        resources.enter_context(exclusive(logdir))
-        _check_settings(run, path)  # again: another process may have started here in the meantime
-        run.save(path)
+        resources.enter_context(settings.exclusive(logdir))
     except BlockingIOError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
+    return settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
 
 
 def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str], width: int | None) -> str:
     """The table of `dreamer configs`, wrapped to width columns; width None puts every key on one line."""
     name_width = max(len(key.name) for key in keys)
-    value_width = max(len(_yaml(value)) for value in values.values())
+    value_width = max(len(settings.yaml(value)) for value in values.values())
     lines = ["--KEY VALUE on the command line sets any of these (* differs from the defaults).", "", "general"]
     section = ""
     for key in keys:
@@ -157,7 +169,7 @@ def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str
             lines += ["", section]
         limits = f"{key.unit}; {key.allowed}" if key.allowed else key.unit
         mark = " " if values[key.name] == key.value else "*"
-        head = f"{mark} {key.name:<{name_width}}  {_yaml(values[key.name]):<{value_width}}  "
+        head = f"{mark} {key.name:<{name_width}}  {settings.yaml(values[key.name]):<{value_width}}  "
         lines += _wrap(head, f"[{limits}] {key.meaning}", width)
     lines += ["", "overlays (--configs NAME ...)"]
     for name, comment in overlays.items():
@@ -165,7 +177,7 @@ def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str
     return "\n".join(lines)
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], active: stops.Stops) -> int:
     if words[:1] in (["--help"], ["-h"], ["help"]):
         return _show(HELP.format(commands="\n".join(f"  {name:<9}{text}" for name, (_, text) in COMMANDS.items())))
     if words[:1] == ["--version"]:
@@ -176,32 +188,40 @@ def _dispatch(words: list[str]) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
         raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+    if name == "train":
+        return _train(words, active)
     return COMMANDS[name][0](words)
 
 
-def _train(words: list[str]) -> int:
+def _train(words: list[str], active: stops.Stops) -> int:
     if "--help" in words or "-h" in words:
-        return _show(TRAIN_HELP.format(resume=textwrap.fill(", ".join(RESUME_MAY_CHANGE), 79)))
+        may = {
+            kind: ", ".join(key.name for key in config.describe() if key.resume == kind) for kind in ("free", "told")
+        }
+        return _show(TRAIN_HELP.format(**{kind: textwrap.fill(names, 79) for kind, names in may.items()}))
     from dreamer import envs
 
-    overlays, overrides, logdir, profile = parse_train(words)
-    run = config.load(overlays, overrides)
+    given = parse_train(words)
+    run = config.load(given.overlays, given.overrides)
     _check_task(run)
     run = run.replace(task=envs.canonical(run.suite, run.task))
     # Names of levels and of environments may hold slashes and colons.
     name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
-    logdir = logdir or Path("runs") / name / run.method / str(run.seed)
+    logdir = given.logdir or Path("runs") / name / run.method / str(run.seed)
     with contextlib.ExitStack() as resources:
         try:
-            claim_logdir(run, logdir, resources)
+            agreed = claim_logdir(run, logdir, resources, given.allowed)
         except BlockingIOError as error:
             return _fail(error, 1)
-        _prepare(run)
+        for line in agreed.notes:
+            print(line, flush=True)
+        precision = _prepare(agreed.config, resume=agreed.previous is not None and run.precision == "auto")
+        agreed = agreed._replace(config=agreed.config.replace(precision=precision))
 
         from dreamer.training import loop, restore
 
         try:
-            return loop.train(run, logdir, profile=profile)
+            return loop.train(agreed, logdir, active, profile=given.profile)
         except restore.RunError as error:
             raise UsageError(error) from error
 
@@ -218,7 +238,13 @@ def _eval(words: list[str]) -> int:
     from dreamer.training import inspection
 
     return _inspect(
-        inspection.evaluate, run, args.logdir, episodes=args.episodes, seed=args.seed, video_path=args.video
+        inspection.evaluate,
+        run,
+        args.logdir,
+        episodes=args.episodes,
+        seed=args.seed,
+        best=args.best,
+        video_path=args.video,
     )
 
 
@@ -246,6 +272,7 @@ def _imagine(words: list[str]) -> int:
         episodes=args.episodes,
         horizon=args.horizon,
         seed=args.seed,
+        best=args.best,
     )
 
 
@@ -296,6 +323,9 @@ def _run_parser(command: str, description: str) -> "_Parser":
     parser = _parser(command, description)
     parser.add_argument("--logdir", type=_path, required=True, metavar="RUN", help="log directory of the run")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="decides the episodes (default: 0)")
+    parser.add_argument(
+        "--best", action="store_true", help="the agent of the best evaluation among the states kept, not the newest"
+    )
     for key in INSPECT_MAY_CHANGE:
         parser.add_argument(f"--{key}", dest=key, metavar="VALUE", help="as for train (default: that of the run)")
     return parser
@@ -361,18 +391,22 @@ def _check_platform() -> None:
         raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
 
 
-def _prepare(run: config.Config) -> None:
-    """Set the variables, devices and precision that the run asks for, before anything imports what reads them."""
+def _prepare(run: config.Config, resume: bool = False) -> str:
+    """Set the variables, devices and precision that the run asks for, before anything imports what reads them.
+
+    resume: the precision is that of the run so far and not what the user asks for, so that one which this machine only
+    emulates is refused: UsageError. Returns the precision that it came to.
+    """
     from dreamer import envs
 
     if not run.env.worker and envs.SUITES[run.suite].opengl:
         # This process will render, and dm_control reads the platform when it is imported.
         os.environ.update(envs.choose(run.env.renderer).variables)
-    set_up_tensorflow(run.precision)
+    return set_up_tensorflow(run.precision, resume)
 
 
-def set_up_tensorflow(precision: str) -> None:
-    """Set everything that TensorFlow and Keras take from a whole process, and print the precision that it came to."""
+def set_up_tensorflow(precision: str, resume: bool = False) -> str:
+    """Set everything that TensorFlow and Keras take from a whole process; print and return the precision it came to."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -389,9 +423,18 @@ def set_up_tensorflow(precision: str) -> None:
     if not capabilities:
         # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
         tf.config.optimizer.set_experimental_options({"remapping": False})
-    precision, reason = hardware.resolve_precision(precision, hardware.cpu_flags(), capabilities)
+    flags = hardware.cpu_flags()
+    if resume and precision in ("bfloat16", "float16"):
+        native, _ = hardware.resolve_precision("auto", flags, capabilities)
+        if native == "float32" or (precision == "float16" and not capabilities):
+            raise UsageError(
+                f"this run computes in {precision}, which this machine only emulates: --precision {precision} goes on "
+                "so, slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"
+            )
+    precision, reason = hardware.resolve_precision(precision, flags, capabilities)
     keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
     print(f"precision {precision}: {reason}", flush=True)
+    return precision
 
 
 @contextlib.contextmanager
@@ -608,21 +651,6 @@ def _parse(parser: _Parser, words: list[str]) -> argparse.Namespace | None:
     return parser.parse_args(words)
 
 
-def _check_settings(run: config.Config, path: Path) -> None:
-    """Raises UsageError if the config saved at `path` has other settings than a resume may change."""
-    changes = config.load_file(path).diff(run) if path.exists() else []
-    if refused := [change for change in changes if change[0] not in RESUME_MAY_CHANGE]:
-        raise UsageError(_refusal(path.parent, refused))
-
-
-def _refusal(logdir: Path, changes) -> str:
-    listed = "; ".join(f"{key}: saved {_yaml(old)}, given {_yaml(new)}" for key, old, new in changes)
-    return (
-        f"{formats.shown(logdir)} holds a run with other settings, which cannot change on a resume ({listed}): "
-        "give the saved values to resume that run, or another --logdir to start a new one"
-    )
-
-
 def _wrap(head: str, text: str, width: int | None) -> list[str]:
     if width is None:
         return [f"{head}{text}".rstrip()]
@@ -631,10 +659,6 @@ def _wrap(head: str, text: str, width: int | None) -> list[str]:
     return textwrap.wrap(
         text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
     ) or [head.rstrip()]
-
-
-def _yaml(value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _show(text: str) -> int:

@@ -1,7 +1,12 @@
 """Load the documented defaults, lay overlays and command-line values over them, check every value, freeze the result.
 
 configs/defaults.yaml is the documentation and the schema at once: every key carries a comment
-`# [unit; allowed] meaning (source)`, and the type of a key is the type of its default.
+`# [unit; allowed; resume; before VALUE] meaning (source)`, and the type of a key is the type of its default. Of what is
+in the brackets only the unit must be there.
+
+resume tells whether the key may have another value when a run goes on: `free` keys change neither what is learned nor
+what has been, `told` ones change what is learned from there on and need the user's word, all others cannot change.
+before VALUE stands at keys that releases up to 0.1 did not have: what those did is what this value does.
 """
 
 import difflib
@@ -19,7 +24,8 @@ from dreamer.run import formats
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COMMAND_LINE = "command line"
 
-_COMMENT = re.compile(r"#\s*\[(?P<unit>[^;\[\]]+)(?:;\s*(?P<allowed>[^\[\]]+\]?))?\]\s+(?P<meaning>\S.*)")
+_COMMENT = re.compile(r"#\s*\[(?P<unit>[^;\[\]]+)(?P<fields>(?:;[^;]*?)*)\]\s+(?P<meaning>\S.*)")
+FREE, TOLD, FIXED = "free", "told", "fixed"
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 _RANGE = re.compile(rf"(?P<open_low>\()?(?P<low>{_NUMBER})?\.\.(?P<high>{_NUMBER})?(?P<close>[\])])?")
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -65,7 +71,11 @@ class Choices:
 
 
 class Key(NamedTuple):
-    """One documented key: dotted name, default value, unit, what is allowed (None: anything), meaning and type."""
+    """One documented key: dotted name, default value, unit, what is allowed (None: anything), meaning and type.
+
+    resume: FREE, TOLD or FIXED, whether it may change when a run goes on. before: the value that stands for what
+    releases without the key did; None for keys that have always been there.
+    """
 
     name: str
     value: Any
@@ -73,6 +83,8 @@ class Key(NamedTuple):
     allowed: Range | Choices | None
     meaning: str
     type: type
+    resume: str = FIXED
+    before: Any = None
 
     @property
     def expected(self) -> str:
@@ -167,12 +179,23 @@ def load(overlays=(), overrides=None) -> Config:
 
 
 def load_file(path) -> Config:
-    """A config that `Config.save` wrote; it must hold every key: no default slips in unseen. Raises ConfigError."""
+    """A config that `Config.save` wrote, also that of an older release. Raises ConfigError.
+
+    No default slips in unseen: a key that the file lacks takes the value that stands for what releases without the key
+    did (`filled_in` tells which), and a file without a key that has always been there is incomplete.
+    """
     values = _lay_over({}, _read(Path(path)))
-    missing = [key.name for key in describe() if key.name not in values]
-    if missing:
-        raise ConfigError(f"{path}: {', '.join(missing)} missing: the file is incomplete or of another version")
+    missing = [key for key in describe() if key.name not in values]
+    if lost := [key.name for key in missing if key.before is None]:
+        raise ConfigError(f"{path}: {', '.join(lost)} missing: the file is incomplete or of another version")
+    values |= {key.name: key.before for key in missing}
     return Config(_nest({key.name: values[key.name] for key in describe()}))
+
+
+def filled_in(path) -> dict[str, Any]:
+    """The keys that a saved config lacks, for it is older than they are, with the values that `load_file` gives them."""
+    present = {name for name, _, _ in _read(Path(path))}
+    return {key.name: key.before for key in describe() if key.name not in present and key.before is not None}
 
 
 def describe() -> list[Key]:
@@ -225,13 +248,20 @@ def _document(tree, name: str, value, where: str) -> Key:
     token = (tree.ca.items.get(last) or [None] * 3)[2]
     match = _COMMENT.fullmatch(token.value.split("\n")[0].strip()) if token else None
     if not match:
-        raise ConfigError(f"{name}: needs a comment `# [unit; allowed] meaning` on its line ({where})")
+        raise ConfigError(f"{name}: needs a comment `# [unit; allowed; resume] meaning` on its line ({where})")
     kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
     if kind is None:
         raise ConfigError(f"{name}: the default must be a number, true or false, or a text ({where})")
-    allowed = _parse_allowed(match["allowed"], f"{name} ({where})")
-    key = Key(name, kind(value), match["unit"].strip(), allowed, match["meaning"].strip(), kind)
-    return key._replace(value=_check(key, key.value, where))
+    fields = [field.strip() for field in match["fields"].split(";")[1:]]
+    resume = next((field for field in fields if field in (FREE, TOLD)), FIXED)
+    before = next((field.removeprefix("before ") for field in fields if field.startswith("before ")), None)
+    rest = [field for field in fields if field not in (FREE, TOLD) and not field.startswith("before ")]
+    if len(rest) > 1:
+        raise ConfigError(f"{name}: {' and '.join(map(repr, rest))}: only one of them can be what is allowed ({where})")
+    allowed = _parse_allowed(rest[0] if rest else None, f"{name} ({where})")
+    key = Key(name, kind(value), match["unit"].strip(), allowed, match["meaning"].strip(), kind, resume)
+    key = key._replace(value=_check(key, key.value, where))
+    return key._replace(before=None if before is None else _check(key, before, where))
 
 
 def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:

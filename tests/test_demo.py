@@ -1,41 +1,127 @@
 import json
 
+import numpy as np
+import pytest
+
 from dreamer import demo
+from dreamer.results import video
+
+LINES = (
+    "random policy         12.3   mean of 3 episodes",
+    "first evaluation      20.0   after 3,000 frames, mean of 2 episodes",
+    "last evaluation      345.6   after 20,000 frames, mean of 2 episodes",
+    "published            961.7   Dreamer, after 5,000,000 frames",
+    "best known           968.3   D4PG, after 100,000,000 frames",
+    "20,000 frames and 1,700 updates in 10 min on a CPU, 2 cores, bfloat16.",
+    "What the world model imagines is better than repeating the last image from imagined step 2 of 3 on.",
+    "runs/demo/curve.png",
+    "runs/demo/episode.mp4",
+    "runs/demo/open-loop.gif",
+    "runs/demo/walker_walk     everything else",
+)
 
 
-def finished_run(run):
-    (run / "videos").mkdir(parents=True)
+def finished_run(run, task="walker_walk"):
+    """A run as training leaves it: everything that the demo looks at."""
+    run.mkdir(parents=True, exist_ok=True)
     (run / "random.json").write_text(json.dumps({"mean": 12.34, "std": 1.0, "episodes": 3}))
-    scores = {"task": "dmc_walker_stand", "method": "dreamer", "seed": 0, "xs": [3000, 16000], "ys": [20.0, 345.6]}
+    scores = {"task": f"dmc_{task}", "method": "dreamer", "seed": 0, "xs": [3000, 20_000], "ys": [20.0, 345.6]}
     (run / "scores.json").write_text(json.dumps(scores))
-    for frames in (3000, 16000):
+    (run / "config.yaml").write_text("loop:\n  eval_episodes: 2\n")
+    machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": [], "precision": "bfloat16"}
+    (run / "machines.jsonl").write_text(json.dumps(machine) + "\n")
+    metrics = {"step": 20_000, "train/updates": 1700, "time/training": 0.9, "time/seconds": 600.0}
+    (run / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
+    errors = {
+        "image": [3.0, 2.0, 2.0],
+        "image_repeat": [1.0, 4.0, 8.0],
+        "reward": [1.0] * 3,
+        "reward_repeat": [1.0] * 3,
+    }
+    (run / "open_loop.jsonl").write_text(json.dumps({"step": 20_000, "context": 5, **errors}) + "\n")
+    for frames in (3000, 20_000):
         for kind in ("episode.mp4", "open-loop.gif"):
-            (run / "videos" / f"{frames:010d}-{kind}").write_text(f"{kind} at {frames}")
+            picture = np.full((2, 8, 8, 3), frames // 100, np.uint8)
+            video.save(run / "videos" / f"{frames:010d}-{kind}", iter(picture), 10)
 
 
-def test_the_demo_ends_with_three_returns_and_what_to_look_at(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    commands = []
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """An empty folder to be in, and in the place of training something that leaves a finished run."""
+    words = []
 
-    def train(words):
-        commands.append(words)
+    def train(command):
+        words.append(command)
         finished_run(demo.OUT / demo.TASK)
         return 0
 
-    monkeypatch.setattr(demo.cli, "main", train)
-    assert demo.main(["--seed", "5"]) == 0
-    assert commands[0][:4] == ["train", "--configs", "dmc", "small"]
-    assert commands[0][-2:] == ["--seed", "5"]
-    text = capsys.readouterr().out
-    for line in ("random policy", "12.3", "at 3,000 frames", "345.6", "at 16,000 frames"):
-        assert line in text
-    assert (demo.OUT / "curve.png").stat().st_size > 5000
-    assert (demo.OUT / "open-loop.gif").read_text() == "open-loop.gif at 16000"
-    assert (demo.OUT / "episode.mp4").read_text() == "episode.mp4 at 16000"
-
-
-def test_a_demo_that_stops_says_nothing_more(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "TASK", "walker_walk")
+    monkeypatch.setattr(demo.cli, "main", train)
+    return words
+
+
+def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
+    assert demo.main(["--seed", "5"]) == 0
+    words = ["train", "--configs", *demo.OVERLAYS, "--task", "walker_walk", "--steps", str(demo.STEPS)]
+    assert commands == [[*words, "--logdir", str(demo.OUT / demo.TASK), "--seed", "5"]]
+    text = capsys.readouterr().out
+    places = [text.find(line) for line in LINES]
+    assert -1 not in places, LINES[places.index(-1)]
+    assert places == sorted(places)
+    assert (demo.OUT / "curve.png").stat().st_size > 5000
+    for kind in ("episode.mp4", "open-loop.gif"):
+        newest = demo.OUT / demo.TASK / "videos" / f"0000020000-{kind}"
+        assert (demo.OUT / kind).read_bytes() == newest.read_bytes()
+
+
+def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys):
+    demo.main([])
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert all(word in first for word in ("walker_walk", f"{demo.STEPS:,} frames", "minutes"))
+    demo.main([])
+    assert "Training" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "missing", ["random.json", "open_loop.jsonl", "machines.jsonl", "metrics.jsonl", "config.yaml"]
+)
+def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, monkeypatch, capsys, missing):
+    finished_run(demo.OUT / demo.TASK)
+    (demo.OUT / demo.TASK / missing).unlink()
+    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    assert demo.main([]) == 0
+    text = capsys.readouterr().out
+    assert "345.6" in text
+    assert ("random policy" in text) == (missing != "random.json")
+    assert ("world model imagines" in text) == (missing != "open_loop.jsonl")
+    assert ("a CPU" in text) == (missing != "machines.jsonl")
+
+
+def test_a_run_without_videos_is_summarised_too(commands, monkeypatch, capsys):
+    finished_run(demo.OUT / demo.TASK)
+    for path in (demo.OUT / demo.TASK / "videos").iterdir():
+        path.unlink()
+    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    assert demo.main([]) == 0
+    assert "episode.mp4" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("task", "named"), [("dog_run", []), ("cheetah_run", ["published"])])
+def test_best_is_named_once_and_only_where_something_was_published(commands, monkeypatch, capsys, task, named):
+    monkeypatch.setattr(demo.cli, "main", lambda words: finished_run(demo.OUT / demo.TASK, task=task) or 0)
+    assert demo.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1] for line in lines if line.startswith(("  published", "  best known"))] == named
+
+
+def test_a_demo_that_stops_says_nothing_more(commands, monkeypatch, capsys):
     monkeypatch.setattr(demo.cli, "main", lambda words: 130)
     assert demo.main([]) == 130
-    assert "random policy" not in capsys.readouterr().out
+    assert "evaluation" not in capsys.readouterr().out
+
+
+def test_a_demo_without_evaluation_ends_in_one_line(commands, monkeypatch, capsys):
+    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    assert demo.main([]) == 1
+    assert ": No such file or directory" in capsys.readouterr().err

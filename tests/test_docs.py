@@ -1,4 +1,4 @@
-"""The page "Your own environment", pasted and run."""
+"""The pages of docs/: what they name exists, and what can be pasted runs."""
 
 import json
 import os
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-environment.md"
+from dreamer import config
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "your-own-environment.md"
 
 
 def block(language):
@@ -40,3 +43,26 @@ def test_the_page_can_be_pasted_and_run(tmp_path):
     assert len(episodes[0]["reward"]) <= 51
     for episode in episodes:
         assert bool(episode["is_terminal"][-1]) == (episode["reward"][-1] == 0)
+
+
+def test_every_metric_of_a_run_is_explained_and_no_other(tmp_path):
+    words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2")
+    command = [sys.executable, "-m", "dreamer", *words, "--steps", "250", "--logdir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    written = {name for line in lines for name in line} - {"step"}
+    page = (DOCS / "what-ails-a-run.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`((?:train|eval|episode|time)/\w+)`", page))
+    assert written - explained == set()
+    # model.observation contrastive has it in the place of image_loss.
+    assert explained - written == {"train/state_loss"}
+
+
+def test_settings_that_the_page_on_metrics_names_exist():
+    page = (DOCS / "what-ails-a-run.md").read_text(encoding="utf-8")
+    keys = set(config.load([]).flat())
+    sections = {key.partition(".")[0] for key in keys if "." in key}
+    named = {name for name in re.findall(r"`(\w+\.\w+)(?: \w+)?`", page) if name.partition(".")[0] in sections}
+    assert len(named) > 15
+    assert named - keys == set()

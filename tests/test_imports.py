@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dreamer"
 MAY_IMPORT = {
     "types": set(),
     "formats": set(),
+    "seeds": set(),
+    "stops": set(),
     "config": {"formats"},
     "hardware": set(),
     "nets": {"types"},
@@ -20,12 +22,12 @@ MAY_IMPORT = {
     "behavior": {"nets", "types"},
     "agents": {"behavior", "world_model", "nets", "types"},
     "envs": {"types"},
-    "replay": {"types"},
+    "replay": {"run", "types"},
     "run": {"config", "formats"},
     "results": {"formats", "run", "types"},
-    "training": {"agents", "envs", "formats", "replay", "results", "run", "types"},
+    "training": {"agents", "envs", "formats", "replay", "results", "run", "seeds", "stops", "types"},
     "doctor": {"config", "envs", "hardware"},
-    "cli": {"config", "doctor", "envs", "formats", "hardware", "results", "run", "training"},
+    "cli": {"config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"},
     "__main__": {"cli"},
     "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},
 }
@@ -35,8 +37,9 @@ LIGHT = ("cli", "__main__", "config", "formats", "hardware", "doctor", "types", 
 # The cellar of run/: config stands on it, and the rest of run/ may read a config.
 CELLAR = "run.formats"
 # Who parses JSON: the reader, and those whose JSON is in no file of a run but said by a process or held in an array.
-# training/logger.py parses what the run itself wrote before a restart.
-PARSE_JSON = {"run/formats.py", "envs/rendering.py", "doctor.py", "replay/dataset.py", "training/logger.py"}
+# commits.py, legacy.py and settings.py check what they parse on their own: they alone decide whether a run can go on.
+PARSE_JSON = {"run/formats.py", "envs/rendering.py", "doctor.py", "training/restore.py"}
+PARSE_JSON |= {"run/commits.py", "run/legacy.py", "run/settings.py"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -19,3 +19,11 @@ class Random:
         if self._space.discrete:
             return np.eye(self._space.size, dtype=np.float32)[self._generator.integers(self._space.size)], carry
         return self._generator.uniform(-1.0, 1.0, self._space.size).astype(np.float32), carry
+
+    def state(self):
+        """State of the draws, as JSON values."""
+        return self._generator.bit_generator.state
+
+    def restore(self, state):
+        """Go on with the draws that follow `state`."""
+        self._generator.bit_generator.state = state

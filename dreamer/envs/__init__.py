@@ -141,7 +141,15 @@ def missing(suite: str) -> str | None:
 
 
 def make(
-    suite: str, task: str, *, training: bool = False, renderer: str = "auto", worker: bool = True, **options
+    suite: str,
+    task: str,
+    *,
+    training: bool = False,
+    renderer: str = "auto",
+    worker: bool = True,
+    timeout: float = 300.0,
+    retries: int = 0,
+    **options,
 ) -> Env:
     """Return a checked environment; one that may render in software is by default in a process of its own.
 
@@ -149,6 +157,8 @@ def make(
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
     worker: False keeps the environment in this process. For the suites of MuJoCo this only works where OpenGL renders
         on a GPU, because software rendering crashes a process that holds TensorFlow; MUJOCO_GL must name the platform.
+    timeout: seconds that an answer of an environment in a process of its own may take.
+    retries: a key of the section env that is for whoever runs the environment, and makes no difference here.
     options: the other keys of the config's section env; each suite takes its own among them.
     Raises ValueError for a suite, task or renderer that does not exist, EnvError where the environment cannot start.
     """
@@ -162,7 +172,9 @@ def make(
     if problem := missing(suite):
         raise EnvError(problem)
     if worker and found.rendering != "none":
-        return Checked(Worker(found.constructor, kwargs, variables=_variables(found.rendering, renderer)))
+        return Checked(
+            Worker(found.constructor, kwargs, variables=_variables(found.rendering, renderer), timeout=timeout)
+        )
     if found.rendering == "mujoco":
         _check_platform(choose(renderer))
     if found.rendering == "software":

@@ -121,6 +121,8 @@ class Atari:
         )
         self.action_repeat, self._time_limit, self._noops, self._size = action_repeat, time_limit, noops, size
         self._ends_with_life = life_loss and training
+        self._env.reset(seed=0)  # Amidar counts its lives from the first frame on
+        self._env.step(0)
         self.whole_games = not (self._ends_with_life and self._env.unwrapped.ale.lives())
         self.action_space = ActionSpace(size=int(self._env.action_space.n), discrete=True)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
@@ -128,6 +130,11 @@ class Atari:
         self._screens = None  # the last two
         self._frame = self._lives = 0
         self._game_goes_on = False  # after an episode that ended with a life
+
+    @property
+    def goes_on(self) -> bool:
+        """See Env: whether the last episode ended with a life and not with the game."""
+        return self._game_goes_on
 
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset; a seed lies in 0..2**32 - 1. After the loss of a life the same screen begins an episode."""

@@ -32,6 +32,8 @@ class Env(Protocol):
     action_repeat: frames of the environment for which one action is held.
     whole_games: False where an episode ends before what evaluation scores does, so that returns do not compare: after
         the loss of a life in Atari. May be left out, for True.
+    goes_on: True where the next reset goes on with the world as it is instead of beginning it anew, so that what
+        follows depends on earlier episodes too: Atari after the loss of a life. May be left out, for False.
     """
 
     observation_spaces: dict[str, Space]

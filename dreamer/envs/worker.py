@@ -59,8 +59,9 @@ class Worker:
     timeout: seconds that a reply may take, the start included. An environment answers within milliseconds to seconds,
         so the limit tells one that hangs from a machine that is merely busy.
 
-    What the child prints is not shown; its end is part of every error. The child ignores SIGINT, since the parent
-    decides what an interrupt means, and leaves when the parent closes it or dies, in whatever way.
+    What the child prints is not shown; its end is part of every error. The child ignores SIGINT, SIGTERM and
+    SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what they
+    mean. It leaves when the parent closes it or dies, in whatever way.
     Raises EnvError when the environment raises (the cause holds its traceback) or does not reply in time, WorkerDied
     when its process is gone.
     """
@@ -183,7 +184,8 @@ def main(descriptor: int, parent: int) -> None:
 
     It never returns: the exit handlers of dm_control's OSMesa platform print a traceback that means nothing.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     try:
         with Connection(descriptor) as connection:

@@ -34,6 +34,11 @@ class Checked:
             **{flag: Space(shape=(), dtype="bool") for flag in FLAGS},
         }
 
+    @property
+    def goes_on(self) -> bool:
+        """See Env."""
+        return getattr(self._env, "goes_on", False)
+
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset."""
         step = self._env.reset(seed)

@@ -16,12 +16,17 @@ class Optimizer(tf.Module):
     def __init__(self, variables, *, lr, epsilon, clip, loss_scale=False, name):
         super().__init__(name=name)
         self._variables = list(variables)
-        self._clip = clip
+        self._clip, self._lr = clip, lr
         self.adam = keras.optimizers.Adam(lr, epsilon=epsilon)
         if loss_scale:
             self.adam = keras.optimizers.LossScaleOptimizer(self.adam)
         self.adam.build(self._variables)
         self._scaled = loss_scale
+
+    def keep_rate(self):
+        """Give back the learning rate of the constructor, after a checkpoint has brought the one that it was saved with."""
+        adam = self.adam.inner_optimizer if self._scaled else self.adam
+        adam.learning_rate = self._lr
 
     def scale(self, loss):
         """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""

@@ -6,7 +6,6 @@ depend on the seed, the requests and the episodes, and not on how far a prefetch
 """
 
 import atexit
-import json
 import math
 import threading
 from typing import NamedTuple
@@ -114,6 +113,7 @@ class Windows:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._lock = threading.Lock()
         self._closed = False
+        self._before = self._rng.bit_generator.state  # of the draws, when the last request began
         self._drawn = 0
         self._requested = {}  # number -> plan, not yet taken up by the dataset
         self._reading = {}
@@ -122,13 +122,16 @@ class Windows:
         with tf.device("CPU:0"):
             self._queue = tf.queue.FIFOQueue(-1, dtypes=[tf.int64], shapes=[()])
 
-    def request(self, n):
+    def request(self, n, skip=0):
         """Draw n batches from the episodes stored now and queue them for the dataset.
 
+        skip: the first so many of them are drawn and left out, for a request that an interruption has cut short.
         Raises ReplayError if nothing is stored, or after `close`.
         """
         if n < 1:
             raise ValueError(f"n is {n}, must be at least 1 batch")
+        if not 0 <= skip < n:
+            raise ValueError(f"skip is {skip}, must be at least 0 and below {n}, the number of batches")
         if self._closed:
             raise ReplayError("cannot request batches: the windows are closed")
         hold, episodes = self._store.hold()
@@ -142,13 +145,16 @@ class Windows:
                 return draw_joined_window(self._rng, episodes, ends, self._length)
             return draw_window(self._rng, episodes, self._length)
 
+        self._before = self._rng.bit_generator.state
         plans = {}
         for number in range(self._drawn, self._drawn + n):
             rows = [draw() for _ in range(self._batch)]
             plans[number] = _Plan(rows, episodes, int(self._rng.integers(2**63)), hold)
+        for number in range(self._drawn, self._drawn + skip):
+            del plans[number]
         with self._lock:
             self._drawn += n
-            self._unread[hold] = n
+            self._unread[hold] = len(plans)
             self._requested.update(plans)
         self._queue.enqueue_many([np.array(list(plans), np.int64)])
 
@@ -187,16 +193,16 @@ class Windows:
             .with_options(options)
         )
 
-    def state(self):
-        """Return the state of the draws as a JSON string.
+    def state(self, repeat_request=False):
+        """Return the state of the draws, as JSON values: what follows the last request.
 
-        Take it when all requested batches have been consumed: those still queued are not part of it.
+        repeat_request: the state before it, from which the same request draws the same batches of the same episodes.
         """
-        return json.dumps(self._rng.bit_generator.state)
+        return self._before if repeat_request else self._rng.bit_generator.state
 
     def restore(self, state):
         """Continue the draws from what `state` returned; with the same episodes, the same batches follow."""
-        self._rng.bit_generator.state = json.loads(state)
+        self._rng.bit_generator.state = state
 
     def close(self):
         """End the dataset after the batches that it is reading; drops what else was requested. May be called twice."""

@@ -29,9 +29,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dreamer.run.files import sync
+
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")
 WINDOW_FIELDS = ("image", "action", "reward", "discount")
+QUARANTINE = "quarantine"
 
 _NAME = re.compile(r"(\d{10,})-(\d+)\.npz")
 _CACHED_LAYOUTS = 8192  # about 1 KB each; covers 5 million frames of episodes of 1,000
@@ -226,9 +229,12 @@ def _read_member_rows(file, key, member, start, out):
 
 
 def _free_name(path):
-    while path.exists():
-        path = path.with_name(path.name + ".bad")
-    return path
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}.{number}{path.suffix}")
+    return free
 
 
 class EpisodeStore:
@@ -237,13 +243,16 @@ class EpisodeStore:
     directory: made if it does not exist. action_repeat: frames per agent step, which turns steps into frames.
     capacity: agent steps (actions) kept, 0 keeps all; the oldest files are deleted, never the newest.
     compress: deflate new files; files of both kinds are read.
+    commits: what exceeds the capacity is not drawn any more, but its file is deleted only after so many calls of
+        `committed`, because a run that goes on from an earlier state needs it again.
 
     A directory belongs to one process at a time: at start-up the temporary files of a crashed write are removed, and
-    .npz files that are not named like an episode are set aside: renamed to `NAME.bad` with a logged warning, as are
-    episodes that turn out to be damaged when they are read. Nothing set aside is deleted, and its frames still count.
+    .npz files that are not named like an episode are set aside: moved to quarantine/ with a logged warning and a
+    NAME.txt that tells the reason, as are episodes that turn out to be damaged when they are read. Nothing set aside is
+    deleted, and its frames still count.
     """
 
-    def __init__(self, directory, *, action_repeat, capacity=0, compress=False):
+    def __init__(self, directory, *, action_repeat, capacity=0, compress=False, commits=0):
         if action_repeat < 1:
             raise ValueError(f"action_repeat is {action_repeat}, must be at least 1 frame")
         if capacity < 0:
@@ -251,13 +260,14 @@ class EpisodeStore:
         self._directory = pathlib.Path(directory)
         self._action_repeat = action_repeat
         self._capacity = capacity
+        self._commits, self._committed = commits, 0
         self._compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         self._lock = threading.RLock()
         self._layouts = collections.OrderedDict()  # least recently used first
         self._aside = set()
         self._holds = {}
         self._clock = 0
-        self._retired = collections.deque()  # (clock, episode): over capacity, perhaps still to be read
+        self._retired = collections.deque()  # (clock, commits, episode): over capacity, perhaps still to be read
         self._action_size = None
         self._directory.mkdir(parents=True, exist_ok=True)
         self._episodes, self._frames = self._scan()
@@ -340,6 +350,8 @@ class EpisodeStore:
         with _naming(path), open(path, "rb", buffering=0) as file:
             for key, rows in out.items():
                 _read_member_rows(file, key, layout[key], start, rows)
+                if key != "image" and not np.isfinite(rows).all():
+                    raise ValueError(f"{key} has values that are not finite")
 
     def hold(self):
         """Return a token and the episodes of this moment, whose files stay readable until `release(token)`."""
@@ -354,8 +366,51 @@ class EpisodeStore:
             del self._holds[token]
             self._delete_retired()
 
+    @property
+    def oldest(self):
+        """First frame of the oldest episode that can be drawn; `frames` where there is none."""
+        episodes = self.episodes()
+        return episodes[0].first_frame if episodes else self._frames
+
+    def committed(self):
+        """Say that a state was committed to which these episodes belong: see `commits`."""
+        with self._lock:
+            self._committed += 1
+            self._delete_retired()
+
+    def rewind(self, frames, oldest, tolerate=False):
+        """Go back to the moment when `frames` were collected and `oldest` was the property of that name.
+
+        Later episodes are deleted: whoever goes back lives through them again. Raises ReplayError, and nothing is
+        deleted, where episodes in between are neither here nor in quarantine, unless `tolerate`.
+        """
+        with self._lock:
+            self._retired.clear()
+            self._episodes, _ = self._scan()
+            found = sorted(stored for stored in self._stored() if oldest <= stored.first_frame < frames)
+            expected = oldest
+            for stored in found:
+                if stored.first_frame > expected:
+                    break
+                expected = stored.first_frame + (stored.length - 1) * self._action_repeat
+            if expected != frames and not tolerate:
+                raise ReplayError(
+                    f"{self._directory} lacks the episode that begins at frame {expected:,}, though the run has "
+                    f"collected {frames:,} frames: put its files back"
+                )
+            for stored in [stored for stored in self._episodes if stored.first_frame >= frames]:
+                self._layouts.pop(stored, None)
+                (self._directory / stored.name).unlink()
+            kept = [stored for stored in self._episodes if stored.first_frame < frames]
+            self._episodes = [stored for stored in kept if stored.first_frame >= oldest]
+            self._retired.extend(
+                (self._clock, self._committed, stored) for stored in kept[: -len(self._episodes) or None]
+            )
+            self._frames = frames
+            self._steps = sum(stored.length - 1 for stored in self._episodes)
+
     def set_aside(self, stored, reason):
-        """Rename an episode's file to `NAME.bad` and never draw it again; safe to call from any thread, and twice."""
+        """Move an episode's file to quarantine/ and never draw it again; safe to call from any thread, and twice."""
         with self._lock:
             if stored in self._aside:
                 return
@@ -364,36 +419,41 @@ class EpisodeStore:
             if stored in self._episodes:
                 self._episodes.remove(stored)
                 self._steps -= stored.length - 1
-            self._rename_bad(self._directory / stored.name, reason)
+            self._quarantine(self._directory / stored.name, reason)
 
     def is_aside(self, stored):
         """Say whether an episode was set aside since the store was opened."""
         return stored in self._aside
 
     def _scan(self):
-        episodes, frames = [], 0
-        with os.scandir(self._directory) as entries:
-            names = [entry.name for entry in entries]
-        for name in names:
-            stored = _stored_episode(re.sub(r"(\.bad)+$", "", name))
-            if stored:
-                frames = max(frames, stored.first_frame + (stored.length - 1) * self._action_repeat)
-                if name == stored.name:
-                    episodes.append(stored)
-            elif name.endswith(".npz"):
-                self._rename_bad(self._directory / name, f"{self._directory / name} is not named like an episode")
-            elif name.endswith(".tmp") and _stored_episode(name.removesuffix(".tmp")):
-                (self._directory / name).unlink()
-        return sorted(episodes), frames
+        for path in list(self._directory.iterdir()):
+            if path.suffix == ".npz" and not _stored_episode(path.name):
+                self._quarantine(path, f"{path} is not named like an episode")
+            elif path.suffix == ".tmp" and _stored_episode(path.stem):
+                path.unlink()
+        episodes = sorted(filter(None, (_stored_episode(path.name) for path in self._directory.iterdir())))
+        ends = (stored.first_frame + (stored.length - 1) * self._action_repeat for stored in self._stored())
+        return episodes, max(ends, default=0)
 
-    def _rename_bad(self, path, reason):
-        target = _free_name(path.with_name(path.name + ".bad"))
+    def _stored(self):
+        """Every episode that was stored and not deleted, those set aside among them."""
+        names = [path.name for path in self._directory.iterdir()]
+        if (self._directory / QUARANTINE).is_dir():
+            names += [path.name for path in (self._directory / QUARANTINE).iterdir()]
+        # Releases up to 0.1 renamed what they set aside to NAME.bad.
+        return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
+
+    def _quarantine(self, path, reason):
+        folder = self._directory / QUARANTINE
+        folder.mkdir(exist_ok=True)
+        target = _free_name(folder / path.name)
         try:
             path.rename(target)
         except FileNotFoundError:
             _log.warning("replay: %s; not drawn any more", reason)
         else:
-            _log.warning("replay: %s; set aside as %s, not drawn", reason, target.name)
+            target.with_suffix(".txt").write_text(f"{reason}\n", encoding="utf-8")
+            _log.warning("replay: %s; moved to %s, not drawn", reason, target)
 
     def _write(self, path, arrays):
         temporary = path.with_name(path.name + ".tmp")
@@ -408,34 +468,28 @@ class EpisodeStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(path)
-            self._sync_directory()
+            sync(self._directory)
         except OSError as error:
             size = sum(array.nbytes for array in arrays.values())
             raise ReplayError(f"cannot write {path} ({size / 1e6:.1f} MB): {error.strerror or error}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _sync_directory(self):
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
-                raise
-        finally:
-            os.close(descriptor)
-
     def _retire_oldest(self):
         while self._capacity and self._steps > self._capacity and len(self._episodes) > 1:
             stored = self._episodes.pop(0)
             self._steps -= stored.length - 1
-            self._retired.append((self._clock, stored))
+            self._retired.append((self._clock, self._committed, stored))
         self._delete_retired()
 
     def _delete_retired(self):
         oldest_hold = next(iter(self._holds), math.inf)  # tokens are added in rising order
-        while self._retired and self._retired[0][0] < oldest_hold:
-            _, stored = self._retired.popleft()
+        while (
+            self._retired
+            and self._retired[0][0] < oldest_hold
+            and self._retired[0][1] + self._commits <= self._committed
+        ):
+            _, _, stored = self._retired.popleft()
             self._layouts.pop(stored, None)
             (self._directory / stored.name).unlink(missing_ok=True)
 

@@ -9,7 +9,7 @@ import io
 import math
 import tempfile
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from markupsafe import Markup
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
-from dreamer.results import compare, curves, published, runs, style, video
+from dreamer.results import compare, curves, horizon, published, runs, style, video
 from dreamer.results.files import replacing
 from dreamer.results.runs import Run
 from dreamer.results.scores import Scores
@@ -144,7 +144,8 @@ def return_charts(
 def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
     """Per task: open-loop errors of image and reward against the horizon, and of the image while the run went on.
 
-    Each is the mean over the runs of a method. Repeating what was last observed is what the model must beat.
+    Each is the mean over the runs of a method. Repeating what was last observed is what the model must beat: a chart
+    against the horizon has "words", a line for each method that says where it does.
     """
     tasks, methods = curves.tasks_of(run.scores for run in found), curves.methods_of(run.scores for run in found)
     charts = {task: [] for task in tasks}
@@ -160,7 +161,8 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
                     lines += _horizon_lines(last, what, curves.label(methods[color]), color)
             if lines:
                 title = f"{what.capitalize()}, against the imagined step"
-                charts[task].append(_chart(title, "Imagined step", f"{what.capitalize()} error", lines))
+                chart = _chart(title, "Imagined step", f"{what.capitalize()} error", lines)
+                charts[task].append(chart | {"words": _horizon_words(lines, what)})
         lines = []
         for color, group in enumerate(groups.values()):
             for key, name, kind in (
@@ -207,6 +209,7 @@ def videos(found: list[Run]) -> list[dict]:
             shown.append(
                 {
                     "caption": caption,
+                    "prediction": path == run.prediction,
                     "frames": frames,
                     "return": returns.get(frames) if path == run.episode else None,
                     "uri": f"data:video/mp4;base64,{base64.b64encode(content).decode()}",
@@ -248,7 +251,7 @@ def times(found: list[Run]) -> list[dict]:
                 "updates": max(updates[1]) if updates else None,
                 "speed": run.frames / run.seconds if run.seconds else None,
                 "shares": [(name, amount / run.seconds) for name, amount in amounts.items() if amount],
-                "machines": list(dict.fromkeys(filter(None, map(_machine, run.machines)))),
+                "machines": list(dict.fromkeys(filter(None, map(runs.machine_in_words, run.machines)))),
             }
         )
     return rows
@@ -267,7 +270,7 @@ def duration(seconds: float) -> str:
 
 
 def _chart(title: str, x: str, y: str, lines: list[dict], frames: bool = False) -> dict:
-    return {"title": title, "x": x, "y": y, "lines": lines, "frames": frames}
+    return {"title": title, "x": x, "y": y, "lines": lines, "frames": frames, "words": []}
 
 
 def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None) -> dict:
@@ -297,6 +300,14 @@ def _horizon_lines(last: list[dict], what: str, name: str, color: int) -> list[d
             (what, name, "method"),
             (f"{what}_repeat", f"repeating the last {what}", "repeat"),
         )
+    ]
+
+
+def _horizon_words(lines: list[dict], what: str) -> list[str]:
+    """A sentence for each pair of a method's line and that of repeating, as _horizon_lines has them."""
+    return [
+        f"{model['name']} is {horizon.in_words(model['ys'], repeat['ys'], what)}"
+        for model, repeat in zip(lines[::2], lines[1::2], strict=True)
     ]
 
 
@@ -332,16 +343,6 @@ def _frames(image: Image.Image, where: str) -> Iterator[np.ndarray]:
             if count > most:
                 raise FormatError(f"{where}: cannot be shown (more than {most:,} {unit} in all)")
         yield from [np.asarray(frame.convert("RGB"))] * times
-
-
-def _machine(line: dict) -> str:
-    """One line of machines.jsonl in words."""
-    gpus = line.get("gpus")
-    counts = Counter(map(str, gpus)) if isinstance(gpus, list) else {}
-    names = [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
-    cores = f"{line['cores']} cores" if line.get("cores") else None
-    words = ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
-    return words if len(words) <= 300 else f"{words[:297]}..."
 
 
 def _own_settings(run: Run) -> tuple[tuple[str, str], ...]:

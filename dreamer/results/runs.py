@@ -111,6 +111,16 @@ def in_words(value) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+def machine_in_words(line: dict) -> str:
+    """A line of machines.jsonl: "2 x a GPU, a CPU, 2 cores, bfloat16"."""
+    gpus = line.get("gpus")
+    counts = Counter(map(str, gpus)) if isinstance(gpus, list) else {}
+    names = [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
+    cores = f"{line['cores']} core{'s' if line['cores'] != 1 else ''}" if line.get("cores") else None
+    words = ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
+    return words if len(words) <= 300 else f"{words[:297]}..."
+
+
 def frames_of(video: Path) -> int | None:
     """The frame count that a video's name begins with."""
     digits = video.name.partition("-")[0]

@@ -19,8 +19,11 @@ IMAGINED_COLOR = (213, 94, 0)
 BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
 _OUR_COLORS = (CONTEXT_COLOR, IMAGINED_COLOR, BACKGROUND, INK, (128, 128, 128))  # that a GIF shows as they are
+_STAYS = 255  # the colour, no one's own, of a GIF's pixels that stay as they were
 SUFFIXES = (".gif", ".mp4")  # that `save` knows
 PAUSE = 12  # frames for which the last one of a prediction stays, before it begins again
+_EPISODE_SECONDS, _SLOWEST, _FASTEST = 15, 5, 30  # how long an episode is shown, within these frames a second
+_CAPTION = 32  # pixels of the line below an episode
 
 
 def open_loop_grid(truth: np.ndarray, model: np.ndarray, context: int = 5) -> np.ndarray:
@@ -52,24 +55,6 @@ def open_loop_grid(truth: np.ndarray, model: np.ndarray, context: int = 5) -> np
     return grid
 
 
-def label_rows(frames: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Frames with a margin at the left that names their rows, which are equally high.
-
-    frames: [T, H, W, 3] uint8. Returns [T, H, W + margin, 3] uint8.
-    """
-    _check(frames)
-    height = frames.shape[1]
-    font = ImageFont.load_default(size=max(8, height // 30))
-    margin = int(np.ceil(max(font.getlength(label) for label in labels))) + height // 30
-    image = Image.new("RGB", (margin, height), BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for row, label in enumerate(labels):
-        middle = (row + 0.5) * height / len(labels)
-        draw.text((margin - height // 60, middle), label, fill=INK, font=font, anchor="rm")
-    column = np.broadcast_to(np.asarray(image), (len(frames), height, margin, 3))
-    return np.concatenate([column, frames], axis=2)
-
-
 def dream(
     truth: np.ndarray,
     model: np.ndarray,
@@ -78,12 +63,14 @@ def dream(
     *,
     starts: Iterable[int],
     title: str,
+    names: Iterable[str] | None = None,
     context: int = 5,
 ) -> Iterator[np.ndarray]:
     """Frames of the open-loop prediction: `open_loop_grid`, enlarged and labelled, and the rewards of each sequence.
 
     truth, model: see `open_loop_grid`; reward, predicted: [B, T], drawn up to the step that is shown; starts: the step
-    of its episode at which each sequence begins. The last frame stays for PAUSE frames.
+    of its episode at which each sequence begins; names: what stands above each, "episode 1" and so on if not given. The
+    last frame stays for PAUSE frames.
     Returns an iterator over [H, W, 3] uint8 of all T + PAUSE. Raises ValueError for other shapes and for NaN.
     """
     grid = open_loop_grid(truth, model, context)
@@ -94,8 +81,9 @@ def dream(
         raise ValueError("rewards hold values that are not finite")
     scale = min(3, max(1, round(720 / grid.shape[2])))
     height, width = scale * grid.shape[1], scale * grid.shape[2]
+    names = [f"episode {column + 1}" for column in range(len(truth))] if names is None else list(names)
     empty, drawn, panel, xs = _page(
-        height, width, scale * truth.shape[3], scale * GAP, reward, predicted, list(starts), title, context
+        height, width, scale * truth.shape[3], scale * GAP, reward, predicted, list(starts), title, names, context
     )
 
     def frame(step):
@@ -110,16 +98,16 @@ def dream(
 
 
 # Pixels around the enlarged grid of `dream`: the panels of rewards and what surrounds them.
-_LEFT, _RIGHT, _TOP, _PANEL_GAP, _PANEL, _BOTTOM, _LEAST_WIDTH = 66, 14, 66, 10, 96, 40, 500
+_LEFT, _RIGHT, _TOP, _PANEL_GAP, _PANEL, _BOTTOM, _LEAST_WIDTH = 80, 14, 104, 10, 96, 48, 500
 _CURSOR = (150, 150, 150)
 
 
-def _page(height, width, tile, gap, reward, predicted, starts, title, context):
+def _page(height, width, tile, gap, reward, predicted, starts, title, names, context):
     """Everything around the grid of `dream`, [H, W, 3], without and with the lines of the rewards.
 
     Also returns the rows of the panels as a slice, and the column at which each step lies in its panel, [B, T] int.
     """
-    # Here, because a training run imports this module and never draws a page.
+    # Here, because it takes a while, and most of what imports this module draws no page.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -130,24 +118,28 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
     figure = Figure(figsize=(page_width / 100, page_height / 100), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     ink, seen, imagined = (np.array(color) / 255 for color in (INK, CONTEXT_COLOR, IMAGINED_COLOR))
-    text = {"fontsize": 8.5, "color": ink}
+    # Large, because on a phone, or in two columns of a page, there is half of this width.
+    text = {"fontsize": 11.5, "color": ink}
 
     def write(x, y, label, **kwargs):
         figure.text(x / page_width, 1 - y / page_height, label, va="center", **{**text, **kwargs})
 
-    write(_LEFT + gap, 14, title, fontsize=9.5, weight="bold")
+    imagined_steps = reward.shape[1] - context
+    write(_LEFT + gap, 18, title, fontsize=12, weight="bold")
     figure.legend(
         handles=[
-            Line2D([], [], color=seen, marker="s", linestyle="", markersize=7, label="sees the image"),
-            Line2D([], [], color=imagined, marker="s", linestyle="", markersize=7, label="imagines"),
+            Line2D([], [], color=seen, marker="s", linestyle="", markersize=7, label=f"sees {context} images,"),
+            Line2D(
+                [], [], color=imagined, marker="s", linestyle="", markersize=7, label=f"then imagines {imagined_steps}"
+            ),
             Line2D([], [], color=ink, linewidth=1.6, label="true reward"),
             Line2D([], [], color=imagined, linewidth=1.6, label="predicted"),
         ],
         loc="center left",
-        bbox_to_anchor=((_LEFT + gap) / page_width, 1 - 35 / page_height),
-        ncols=4,
+        bbox_to_anchor=((_LEFT + gap) / page_width, 1 - 54 / page_height),
+        ncols=2,
         frameon=False,
-        fontsize=8.5,
+        fontsize=11.5,
         labelcolor=[ink],
         handlelength=1.2,
         handletextpad=0.4,
@@ -159,14 +151,14 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
     top = _TOP + height + _PANEL_GAP
     for name, middle in zip(("truth", "model", "error"), middles, strict=True):
         write(_LEFT - 6, middle, name, ha="right")
-    write(_LEFT - 6, middles[-1] + 14, "grey: none", ha="right", fontsize=7)
+    write(_LEFT - 6, middles[-1] + 17, "grey: none", ha="right", fontsize=9)
     low, high = min(0.0, reward.min(), predicted.min()), max(reward.max(), predicted.max())
     room = 0.08 * max(high - low, 0.1)
-    lines, steps = [], np.arange(reward.shape[1])
+    lines, steps, wide = [], np.arange(reward.shape[1]), tile > 100
     xs = np.empty(reward.shape, int)
-    for column, start in enumerate(starts):
+    for column, (start, name) in enumerate(zip(starts, names, strict=True)):
         left = _LEFT + gap + column * (tile + gap)
-        write(left + tile / 2, _TOP - 8, f"episode {column + 1}", ha="center")
+        write(left + tile / 2, _TOP - 10, name, ha="center", fontsize=11.5 if wide else 8)
         axes = figure.add_axes(
             [left / page_width, 1 - (top + _PANEL) / page_height, tile / page_width, _PANEL / page_height]
         )
@@ -176,7 +168,9 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="upper"))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.tick_params(labelsize=7.5, color="#999999", labelcolor=ink, length=3, labelleft=column == 0)
+        axes.tick_params(
+            labelsize=9.5 if wide else 7.5, color="#999999", labelcolor=ink, length=3, labelleft=column == 0
+        )
         for name, spine in axes.spines.items():
             spine.set(visible=name in ("left", "bottom"), edgecolor="#999999")
         # The prediction is green where the model still sees, as the frame of its picture is.
@@ -187,8 +181,8 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
             )
         points = axes.transData.transform(np.stack([start + steps, np.zeros(len(steps))], 1))
         xs[column] = np.rint(points[:, 0]).clip(left, left + tile - 1)
-    write(_LEFT + gap - 40, top + _PANEL / 2, "reward", ha="right", rotation=90)
-    write(_LEFT + gap + (width - 2 * gap) / 2, page_height - 10, "step of the episode", ha="center")
+    write(_LEFT + gap - 46, top + _PANEL / 2, "reward", ha="right", rotation=90)
+    write(_LEFT + gap + (width - 2 * gap) / 2, page_height - 12, "step of the episode", ha="center")
 
     def render(visible):
         for line in lines:
@@ -197,6 +191,32 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, context):
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     return render(False), render(True), slice(top, top + _PANEL), xs
+
+
+def episode(images: np.ndarray, reward: np.ndarray, side: int = 512) -> Iterator[np.ndarray]:
+    """Frames of one episode at a size that can be watched, with the step and the return so far below.
+
+    images: [L, H, W, 3] uint8, shown `side` pixels wide and high; reward: [L].
+    Returns an iterator over [side + _CAPTION, side, 3] uint8 of all L.
+    """
+    returns = np.cumsum(reward, dtype=np.float64)
+    font = ImageFont.load_default(size=20)
+
+    def frame(step):
+        page = Image.new("RGB", (side, side + _CAPTION), BACKGROUND)
+        # Smoothed: eight times as large, the squares of single pixels are all that one would see.
+        page.paste(Image.fromarray(images[step]).resize((side, side), Image.Resampling.BICUBIC))
+        draw, middle = ImageDraw.Draw(page), side + _CAPTION // 2
+        draw.text((8, middle), f"step {step}", fill=INK, font=font, anchor="lm")
+        draw.text((side - 8, middle), f"return {returns[step]:.1f}", fill=INK, font=font, anchor="rm")
+        return np.asarray(page)
+
+    return (frame(step) for step in range(len(images)))
+
+
+def episode_fps(steps: int) -> float:
+    """Frames a second at which an episode of so many steps takes about 15 s, whatever the action repeat; 5 to 30."""
+    return min(max(steps / _EPISODE_SECONDS, _SLOWEST), _FASTEST)
 
 
 def side_by_side(episodes: list[np.ndarray], rewards: list[np.ndarray]) -> Iterator[np.ndarray]:
@@ -240,20 +260,30 @@ def upscale(frames: np.ndarray, factor: int) -> np.ndarray:
 def encode_gif(frames: np.ndarray, fps: float) -> bytes:
     """Animated GIF that repeats for ever. frames: [T, H, W, 3] uint8.
 
-    GIF counts hundredths of a second, so that the time of a frame is cut to them; equal frames in a row are
-    stored as one that is shown for longer. All frames share one palette of 256 colours: with one for each frame, as
-    imageio writes them, the file is twice as large and a colour of few pixels is another one in every frame.
+    GIF counts hundredths of a second, so that the time of a frame is cut to them. All frames share one palette: with
+    one for each frame, as imageio writes them, the file is twice as large and a colour of few pixels is another one in
+    every frame. Pixels that stay as they were are stored as transparent, which saves a third.
     """
     _check(frames)
     sample = frames[np.linspace(0, len(frames) - 1, min(16, len(frames))).astype(int)]
     colors = Image.fromarray(sample.reshape(-1, *frames.shape[2:])).quantize(
-        256 - len(_OUR_COLORS), Image.Quantize.FASTOCTREE
+        255 - len(_OUR_COLORS), Image.Quantize.FASTOCTREE
     )
+    chosen = colors.getpalette()[: 3 * (255 - len(_OUR_COLORS))]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*colors.getpalette(), *itertools.chain(*_OUR_COLORS)])
-    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    palette.putpalette([*chosen, *itertools.chain(*_OUR_COLORS)])
+    images, before = [], None
+    for frame in frames:
+        indices = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
+        image = Image.fromarray(indices if before is None else np.where(indices == before, np.uint8(_STAYS), indices))
+        image.putpalette(palette.getpalette())
+        images.append(image)
+        before = indices
     file = io.BytesIO()
-    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0, optimize=False)
+    times = {"duration": 1000 / fps, "loop": 0}
+    images[0].save(
+        file, "GIF", save_all=True, append_images=images[1:], optimize=False, transparency=_STAYS, disposal=1, **times
+    )
     return file.getvalue()
 
 

@@ -8,6 +8,9 @@ stored          (o_0, 0, 0)      (o_1, a_1, r_1)  (o_2, a_2, r_2)
 """
 
 import numpy as np
+import tensorflow as tf
+
+from dreamer.envs import EnvError
 
 
 class Driver:
@@ -20,6 +23,8 @@ class Driver:
         self._env, self._agent, self._explore, self._seed_of = env, agent, explore, seed_of
         self._begun = 0
         self._steps, self._carry = [], None
+        self._action = None  # chosen, but the environment failed before it was taken
+        self._past = []  # (seed, actions) of every episode since the environment last began anew
 
     @property
     def steps(self):
@@ -27,26 +32,95 @@ class Driver:
         return max(0, len(self._steps) - 1)
 
     def step(self):
-        """One agent step, after a reset where an episode begins. Returns the episode it finished, or None."""
+        """One agent step, after a reset where an episode begins. Returns the episode it finished, or None.
+
+        Where the environment raises, the next call goes on with the action that was chosen then.
+        """
         if not self._steps:
-            observation = self._env.reset(seed=self._seed_of(self._begun))
-            self._begun += 1
-            self._carry = self._agent.initial()
-            self._steps = [{**observation, "action": np.zeros(self._env.action_space.size, np.float32)}]
-        action, self._carry = self._agent.act(self._steps[-1], self._carry, self._explore)
-        self._steps.append({**self._env.step(action), "action": action})
+            self._reset()
+        if self._action is None:
+            self._action, self._carry = self._agent.act(self._steps[-1], self._carry, self._explore)
+        self._steps.append({**self._env.step(self._action), "action": self._action})
+        self._past[-1][1].append(self._action)
+        self._action = None
         return self._finish() if self._steps[-1]["is_last"] else None
 
     def cut(self):
         """End the episode in progress here, as a time limit would, and return it; None if there is no step to keep."""
+        self._action = None
         if len(self._steps) < 2:
+            self._steps = []
             return None
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
 
+    def drop(self, env):
+        """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
+        self._env, self._steps, self._action, self._past = env, [], None, []
+
+    def state(self):
+        """Everything that `restore` needs, as a dict of arrays by name."""
+        arrays = {
+            "begun": np.int64(self._begun),
+            "seeds": np.array([seed for seed, _ in self._past], np.int64),
+            "lengths": np.array([len(actions) for _, actions in self._past], np.int64),
+            "actions": np.array([action for _, actions in self._past for action in actions], np.float32),
+        }
+        if self._steps:
+            arrays |= {f"step/{key}": value for key, value in _stack(self._steps).items()}
+            for number, value in enumerate(tf.nest.flatten(self._carry)):
+                if value is not None:
+                    arrays[f"carry/{number}"] = np.asarray(value)
+        if self._action is not None:
+            arrays["action"] = self._action
+        return arrays
+
+    def restore(self, arrays):
+        """Go on from `state`: the environment lives through the same seeds and actions again.
+
+        Returns whether it did: every observation of the episode in progress must be equal to the stored one. Where the
+        environment does not repeat itself, only that episode's steps are taken over, for `cut`.
+        """
+        self._begun = int(arrays["begun"])
+        stored = {key.removeprefix("step/"): value for key, value in arrays.items() if key.startswith("step/")}
+        length = len(stored["reward"]) if stored else 0
+        self._steps = [{key: value[n] for key, value in stored.items()} for n in range(length)]
+        past = np.split(arrays["actions"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["lengths"]) else []
+        self._past = [(int(seed), list(actions)) for seed, actions in zip(arrays["seeds"], past, strict=True)]
+        if self._steps:
+            structure = self._agent.initial()
+            carry = [arrays.get(f"carry/{number}") for number in range(len(tf.nest.flatten(structure)))]
+            self._carry = tf.nest.pack_sequence_as(structure, [c if c is None else tf.constant(c) for c in carry])
+            self._action = arrays.get("action")
+        try:
+            return self._live_through_it_again()
+        except EnvError:  # steps after what is the end of an episode now, for instance
+            return False
+
+    def _live_through_it_again(self):
+        steps = []
+        for seed, actions in self._past:
+            steps = [self._env.reset(seed=seed), *(self._env.step(action) for action in actions)]
+        return not self._steps or (
+            len(steps) == len(self._steps)
+            and all(
+                np.array_equal(now[key], then[key]) for now, then in zip(steps, self._steps, strict=True) for key in now
+            )
+        )
+
+    def _reset(self):
+        if not getattr(self._env, "goes_on", False):
+            self._past = []
+        seed = self._seed_of(self._begun)
+        observation = self._env.reset(seed=seed)
+        self._begun += 1
+        self._past.append((seed, []))
+        self._carry = self._agent.initial()
+        self._steps = [{**observation, "action": np.zeros(self._env.action_space.size, np.float32)}]
+
     def _finish(self):
         steps, self._steps = self._steps, []
-        episode = {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+        episode = _stack(steps)
         episode["discount"] = 1.0 - episode["is_terminal"].astype(np.float32)
         return episode
 
@@ -54,3 +128,7 @@ class Driver:
 def episode_return(episode):
     """Sum of rewards of an episode."""
     return float(episode["reward"].sum(dtype=np.float64))
+
+
+def _stack(steps):
+    return {key: np.stack([step[key] for step in steps]) for key in steps[0]}

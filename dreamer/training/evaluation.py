@@ -2,23 +2,28 @@
 
 import numpy as np
 
-from dreamer.results import scores, video
+from dreamer.results import video
 from dreamer.training.driver import Driver, episode_return
 from dreamer.types import Batch
 
 CONTEXT, HORIZON, SEQUENCES = 5, 45, 6  # observed steps, imagined steps and sequences of the open-loop prediction
-_VIDEO_FPS = 25
+_LONG = 1500  # steps of an episode from which on its video is half as large, for the time that encoding takes
+_SHOWN = (0, 2, 5)  # the sequences that its GIF has room for
 _TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
 
 
 def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON):
     """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
-    steps = len(episode["reward"])
-    length = min(length, steps)
-    starts = np.linspace(0, steps - length, sequences).round().astype(int)
+    starts, length = _starts(len(episode["reward"]), sequences, length)
     fields = [field for field in Batch._fields if field != "is_first"]
     windows = {key: np.stack([episode[key][start : start + length] for start in starts]) for key in fields}
     return Batch(**windows, is_first=np.arange(length)[None].repeat(sequences, 0) == 0)
+
+
+def _starts(steps, sequences=SEQUENCES, length=CONTEXT + HORIZON):
+    """First steps of the windows of held_out_windows, [sequences], and their length."""
+    length = min(length, steps)
+    return np.linspace(0, steps - length, sequences).round().astype(int), length
 
 
 def errors_against_horizon(truth, model, context=CONTEXT):
@@ -36,25 +41,19 @@ def errors_against_horizon(truth, model, context=CONTEXT):
     return error(model[:, context:]), error(truth[:, context - 1 : context])
 
 
-def last_evaluation(logdir):
-    """Frames of the newest evaluation in a run's scores.json; None where there was none."""
-    path = logdir / scores.FILENAME
-    return int(scores.read(path)[0].xs[-1]) if path.exists() else None
-
-
 class Evaluator:
     """Evaluates an agent in an environment of its own and writes what came out below `logdir`.
 
-    scores.json gets the mean return; videos/ the first episode (MP4) and the open-loop prediction of it (GIF), both
+    videos/ gets the first episode (MP4) and the open-loop prediction of it (GIF), both
     named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
     TensorBoard. seed_of(frames, n) seeds the n-th episode. tanh_rewards: the agent predicts tanh(r) for a reward r;
     returns are sums of r all the same.
     """
 
-    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, method, seed, tanh_rewards=False):
+    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, tanh_rewards=False):
         self._env, self._logdir, self._logger = env, logdir, logger
         self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
-        self._identity = {"task": task, "method": method, "seed": seed}
+        self._task = task
 
     def run(self, agent, frames, stopped=lambda: False):
         """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
@@ -75,13 +74,15 @@ class Evaluator:
         if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:
             metrics |= self._save_open_loop(agent, episodes[0], frames)
         self._logger.scalars(frames, metrics)
-        scores.append(self._logdir / scores.FILENAME, **self._identity, x=frames, y=float(np.mean(returns)))
         return float(np.mean(returns))
 
     def _save_video(self, episode, frames):
-        video.save_mp4(self._logdir / "videos" / f"{frames:010d}-episode.mp4", episode["image"], _VIDEO_FPS, scale=4)
-        stride = -(-len(episode["image"]) // _TENSORBOARD_FRAMES)
-        self._logger.gif("eval/episode", episode["image"][::stride], frames, fps=_VIDEO_FPS / stride)
+        images, fps = episode["image"], video.episode_fps(len(episode["image"]))
+        path = self._logdir / "videos" / f"{frames:010d}-episode.mp4"
+        side = 512 if len(images) < _LONG else 256
+        video.save_mp4(path, video.episode(images, episode["reward"], side), fps)
+        stride = -(-len(images) // _TENSORBOARD_FRAMES)
+        self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 
     def _save_open_loop(self, agent, episode, frames):
         batch = held_out_windows(episode)
@@ -94,10 +95,20 @@ class Evaluator:
             errors["image"] = errors_against_horizon(truth, model)
             grid = video.open_loop_grid(truth, model, CONTEXT)
             self._logger.gif("eval/open_loop", grid, frames, fps=10)
-            labelled = video.label_rows(grid, ["truth", "model", "error"])
-            video.save_gif(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", labelled, fps=10)
+            self._save_dream(truth, model, batch.reward, reward.numpy(), len(episode["reward"]), frames)
         curves = {name: error for name, (error, _) in errors.items()}
         curves |= {f"{name}_repeat": repeat for name, (_, repeat) in errors.items()}
         self._logger.open_loop(frames, context=CONTEXT, **curves)
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}
+
+    def _save_dream(self, truth, model, reward, predicted, steps, frames):
+        shown, starts = list(_SHOWN), _starts(steps)[0]
+        pages = video.dream(
+            *(values[shown] for values in (truth, model, reward, predicted)),
+            starts=starts[shown],
+            names=[f"from step {start}" for start in starts[shown]],
+            title=f"{self._task} after {frames:,} frames",
+            context=CONTEXT,
+        )
+        video.save(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", pages, fps=10)

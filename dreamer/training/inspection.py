@@ -16,20 +16,19 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dreamer import envs
+from dreamer import envs, seeds
 from dreamer.results import video
-from dreamer.results.files import replacing
-from dreamer.training.checkpoint import CheckpointError
+from dreamer.run import layout
+from dreamer.run.commits import CommitError
+from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import CONTEXT, errors_against_horizon
-from dreamer.training.restore import RunError, frames_of, restore_agent
+from dreamer.training.restore import RunError, restore_agent
 from dreamer.types import Batch
 
-FILENAME = "evaluation.json"
-FAULTS = (envs.EnvError, CheckpointError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
+FAULTS = (envs.EnvError, CommitError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
 SHOWN = 12  # episodes in a video of an evaluation
-_EPISODE, _AGENT = range(2)  # what a seed is for: the second entry of a SeedSequence
-_EPISODE_FPS, _DREAM_FPS = 25, 10
+_DREAM_FPS = 10
 
 
 class Restored(NamedTuple):
@@ -41,14 +40,14 @@ class Restored(NamedTuple):
     updates: int
 
 
-def evaluate(config, logdir, *, episodes, seed, video_path=None):
+def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
     """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
 
     video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers.
     Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
     """
     returns, lengths, shown = [], [], []
-    with _restored(config, logdir, seed) as run:
+    with _restored(config, logdir, seed, best) as run:
         for episode in _play(run, config, episodes, seed):
             returns.append(episode_return(episode))
             lengths.append(len(episode["reward"]) - 1)
@@ -69,15 +68,16 @@ def evaluate(config, logdir, *, episodes, seed, video_path=None):
         "returns": returns,
         "lengths": lengths,
     }
-    with replacing(logdir / FILENAME) as path:
+    with replacing(logdir / layout.EVALUATION) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
-    _say(logdir / FILENAME)
+    _say(logdir / layout.EVALUATION)
     if video_path:
-        video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), _EPISODE_FPS)
+        longest = max(len(images) for images, _ in shown)
+        video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), video.episode_fps(longest))
         _say(video_path)
 
 
-def imagine(config, logdir, *, out, episodes, horizon, seed):
+def imagine(config, logdir, *, out, episodes, horizon, seed, best=False):
     """Let the world model see CONTEXT steps of each of `episodes` episodes and predict up to `horizon` more.
 
     The predictions follow the actions of the episodes; they begin at evenly spaced points, at the start of the first
@@ -88,7 +88,7 @@ def imagine(config, logdir, *, out, episodes, horizon, seed):
         raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could imagine")
     if config.model.observation != "pixels":
         raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model predicts no images")
-    with _restored(config, logdir, seed) as run:
+    with _restored(config, logdir, seed, best) as run:
         played = list(_play(run, config, episodes, seed))
     shortest = min(len(episode["reward"]) for episode in played)
     if shortest <= CONTEXT:
@@ -137,20 +137,20 @@ def windows(episodes, length):
 
 
 @contextlib.contextmanager
-def _restored(config, logdir, seed):
+def _restored(config, logdir, seed, best):
     with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
-        agent = restore_agent(config, logdir, env.action_space, seed=_seed(seed, _AGENT))
+        agent, frames = restore_agent(
+            config, logdir, env.action_space, seed=seeds.derive(seed, "inspect_agent"), best=best, report=_say
+        )
         updates = int(getattr(agent, "updates", 0))
-        schedule = {name: config.loop[name] for name in ("pretrain", "train_every", "train_updates")}
-        frames = frames_of(updates, prefill=min(config.loop.prefill, config.steps), **schedule)
         trained = f"after {frames:,} frames, {updates:,} updates" if updates else "without training"
-        _say(f"{config.task}, {config.method} {trained}; seed {seed}")
+        _say(f"{config.task}, {config.method} of seed {config.seed} {trained}; episodes of evaluation seed {seed}")
         yield Restored(env, agent, frames, updates)
 
 
 def _play(run, config, count, seed):
     """Yield `count` episodes of mode actions, and say how each one ended; `seed` decides them all."""
-    driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: _seed(seed, _EPISODE, n))
+    driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: seeds.derive(seed, "inspect_episode", n))
     longest = -(-config.env.time_limit // config.env.action_repeat)
     # disable=None: a bar on a terminal only; what is printed about the episodes shows the progress elsewhere.
     # Sizes are given because tqdm would draw nothing on a terminal that says it has no rows, as under Docker.
@@ -165,10 +165,6 @@ def _play(run, config, count, seed):
             bar.total += steps - longest
             _say(f"  episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}  {steps:,} steps")
             yield episode
-
-
-def _seed(seed, *purpose):
-    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0] >> 1)
 
 
 def _say(text):

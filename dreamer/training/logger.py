@@ -10,24 +10,28 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from dreamer.results.files import replacing
 from dreamer.results.video import encode_gif
+from dreamer.run import layout
 
 
 class Lines:
     """A file of one JSON object per line, {"step": frames, ...}. JSON knows no NaN and no infinities: null there.
 
-    A process that is killed leaves at most one partial last line, which the next start cuts off. resume_frames is
-    the step of the checkpoint a run continues from (0 if it starts over in the same directory): later lines are
-    dropped, because the run will write them again. None keeps them all.
+    A process that is killed leaves at most one partial last line, which the next start cuts off. size: bytes that
+    belong to the committed state a run goes on from (0 if it starts over in the same directory): what follows is
+    dropped, because the run will write it again. None keeps it all.
     """
 
-    def __init__(self, path: Path, resume_frames: int | None = None):
+    def __init__(self, path: Path, size: int | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.lost = 0  # bytes that the file lacks
         if path.exists():
             _repair(path)
-            if resume_frames is not None:
-                _drop_after(path, resume_frames)
+        if size is not None:
+            with path.open("ab") as file:
+                self.lost = max(0, size - file.tell())
+                file.truncate(min(size, file.tell()))
+            _repair(path)
         # Unbuffered, so that a line is one call to the system: on disk whole, or cut short only at the file's end.
         self._file = path.open("ab", buffering=0)
 
@@ -36,9 +40,10 @@ class Lines:
         line = {"step": int(step)} | {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
-    def flush(self) -> None:
-        """Bring everything written so far to the disk."""
+    def flush(self) -> int:
+        """Bring everything written so far to the disk; returns the size of the file in bytes."""
         os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Flush and close."""
@@ -49,15 +54,25 @@ class Lines:
 class Logger:
     """Writes scalars to logdir/metrics.jsonl and TensorBoard, GIFs to TensorBoard, and errors to open_loop.jsonl.
 
-    Steps are environment frames; resume_frames as in Lines. Event files are never cut: where a newer one steps back in
-    a tag, TensorBoard's default loader hides the older points from there on.
+    Steps are environment frames; sizes: {file name: bytes}, each as in Lines. Event files are never cut: where a newer
+    one steps back in a tag, TensorBoard's default loader hides the older points from there on.
     """
 
-    def __init__(self, logdir: Path, resume_frames: int | None = None):
-        self._metrics = Lines(Path(logdir) / "metrics.jsonl", resume_frames)
-        self._open_loop = Lines(Path(logdir) / "open_loop.jsonl", resume_frames)
+    def __init__(self, logdir: Path, sizes: Mapping[str, int] | None = None):
+        sizes = sizes or {}
+        self._metrics = Lines(Path(logdir) / layout.METRICS, sizes.get(layout.METRICS))
+        self._open_loop = Lines(Path(logdir) / layout.OPEN_LOOP, sizes.get(layout.OPEN_LOOP))
         self._writer = tf.summary.create_file_writer(str(logdir))
         self._name = str(logdir)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files, which have reached the disk then."""
+        return {layout.METRICS: self._metrics.flush(), layout.OPEN_LOOP: self._open_loop.flush()}
+
+    def lost(self) -> dict[str, int]:
+        """Bytes that files lack which are shorter than they were said to be."""
+        files = {layout.METRICS: self._metrics, layout.OPEN_LOOP: self._open_loop}
+        return {name: file.lost for name, file in files.items() if file.lost}
 
     def settings(self, values: Mapping[str, float | str | bool]) -> None:
         """Let TensorBoard list the run among its HPARAMS, under the name of its log directory, with these values."""
@@ -119,18 +134,3 @@ def _repair(path: Path) -> None:
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
-
-
-def _drop_after(path: Path, frames: int) -> None:
-    """Keep the lines up to step `frames`, in one step. Raises ValueError naming a line that is no metrics line."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            if json.loads(line)["step"] <= frames:
-                kept.append(line)
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(f'{path}: line {number} is not {{"step": frames, ...}}: {line[:40]!r}') from None
-    if len(kept) < len(lines):
-        with replacing(path) as temporary:
-            temporary.write_bytes(b"".join(kept))

@@ -1,75 +1,72 @@
-"""The loop (paper, Algorithm 1): random episodes, then rounds of collection and training, with evaluations in between.
+"""The training loop (paper, Algorithm 1): random episodes, then rounds of collection and training, with evaluations in between.
 
     frames   0         prefill                   prefill + train_every          prefill + 2 train_every ...
              | random  | pretrain | collect ---> | train_updates | collect ---> | train_updates | ...
                                   ^ evaluation, again every eval_every frames and at the end
+    stage    prefill   train,     collect        train,           collect        train, ...
+                       evaluate                  evaluate                        evaluate
 
-Frames are counted by the replay and by nothing else, and the number of updates that are due follows from them: after
-an interruption of any kind a run goes on from the episodes on disk and makes up for the updates that were lost.
+Each stage can be left at any step and entered again. Where the run is, and everything that decides how it goes on, is
+one state, which `recorder.Recorder` commits: the run that is stopped and the run that is not end the same.
 """
 
 import collections
 import contextlib
-import json
 import sys
 import time
 
 import numpy as np
 import tensorflow as tf
 
-from dreamer import envs
+from dreamer import envs, seeds
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError
-from dreamer.results import scores
-from dreamer.results.files import replacing
-from dreamer.training import machine
-from dreamer.training.checkpoint import Checkpoint, CheckpointError
+from dreamer.run import layout
+from dreamer.run.commits import CommitError
+from dreamer.training import faults, machine
 from dreamer.training.driver import Driver, episode_return
-from dreamer.training.evaluation import Evaluator, last_evaluation
-from dreamer.training.interrupt import Interrupt
+from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
-from dreamer.training.restore import build_agent, check
+from dreamer.training.recorder import Recorder
+from dreamer.training.restore import build_agent, check, write_weights
 
-# What a seed is for: the second entry of a SeedSequence, after the run's own seed.
-_COLLECT, _EVALUATE, _REPLAY, _AGENT, _PREFILL = range(5)
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line."""
+COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
 
 
-def train(config, logdir, profile=False):
+def train(settings, logdir, stops, *, profile=False):
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
-    The caller holds `logdir` for this process (interrupt.exclusive). Returns the exit code: 0 when finished, 1 after a
-    fault that was reported in one line, 128 + n after signal n. Raises RunError for a method that cannot act there.
+    settings: of the run (run.settings.agree), whose log directory the caller holds for this process. stops: the Stops
+    that this process is in. Returns the exit code: 0 when finished, 1 after a fault that was reported in one line,
+    128 + n after signal n. Raises RunError for a run that cannot do what it is asked for; nothing is written then.
     """
-    with Interrupt() as interrupt, contextlib.ExitStack() as resources:
+    with contextlib.ExitStack() as resources:
         try:
-            run = Run(config, logdir, resources, profile)
-            if run.finished:
-                print(f"{logdir} is finished at {run.frames:,} frames. A larger --steps goes on from there.")
+            recorder = Recorder(settings, logdir)
+            if recorder.state.stage == "finished" and recorder.state.frames >= settings.config.steps:
+                print(f"{logdir} is finished at {recorder.state.frames:,} frames. A larger --steps goes on from there.")
                 return 0
-            run.go(interrupt)
-        except (envs.EnvError, ReplayError, CheckpointError, TrainingError, OSError, tf.errors.OpError) as error:
+            run = Run(settings.config, logdir, recorder, resources, stops, profile)
+            run.open()
+            with stops.noting():
+                run.go()
+        except (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError) as error:
             resources.close()
-            print(f"dreamer: {getattr(error, 'message', error)}", file=sys.stderr)
+            print(f"dreamer: {faults.one_line(error)}", file=sys.stderr)
             return 1
-    if interrupt.signal:
+    if stops.signal:
         print(f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there.")
-        return 128 + interrupt.signal
+        return 128 + stops.signal
     print(f"Finished at {run.frames:,} frames in {logdir}.")
     return 0
 
 
-def updates_due(frames, *, prefill, pretrain, train_every, train_updates):
-    """Updates that belong to `frames` frames: pretrain at `prefill`, then train_updates after every train_every."""
-    if frames < prefill:
-        return 0
-    return pretrain + (frames - prefill) // train_every * train_updates
+def updates_due(frames, *, since, updates, train_every, train_updates):
+    """Updates that belong to `frames`: `updates` at `since` frames, then train_updates after every train_every."""
+    return updates + max(0, frames - since) // train_every * train_updates
 
 
 def evaluation_due(frames, last, *, first, every):
@@ -107,220 +104,320 @@ class Stopwatch:
 class Run:
     """What one run holds while it works; `go` is Algorithm 1."""
 
-    def __init__(self, config, logdir, resources, profile=False):
-        """Open what is on disk in `logdir`; nothing is started yet. `resources` closes what `go` will open."""
-        self._config, self._logdir, self._resources, self._profile = config, logdir, resources, profile
-        self._store = EpisodeStore(
-            logdir / "episodes",
-            action_repeat=config.env.action_repeat,
-            capacity=config.replay.capacity,
-            compress=config.replay.compress,
-        )
-        # A run of fewer frames than the prefill still gets its pre-training and an evaluation.
-        self._prefill_frames = min(config.loop.prefill, config.steps)
-        self._driver = self._agent = self._checkpoint = self._batches = None
+    def __init__(self, config, logdir, recorder, resources, stops, profile=False):
+        """Nothing is started yet; `resources` closes what `open` will open."""
+        self._config, self._logdir, self._recorder, self._profile = config, logdir, recorder, profile
+        self._state, self._resources, self._stops = recorder.state, resources, stops
+        self._store = self._driver = self._batches = None
+        self._traced = self._in_round = False
         self._stopwatch = Stopwatch()
-        self._finished_episodes = []  # since the last line of metrics
 
     @property
     def frames(self):
         """Environment frames collected, those of the episode in progress included."""
-        in_progress = self._driver.steps if self._driver else 0
-        return self._store.frames + in_progress * self._config.env.action_repeat
+        return self._store.frames + self._driver.steps * self._config.env.action_repeat
 
     @property
-    def finished(self):
-        """Whether all frames are collected and the agent was evaluated there."""
-        return self.frames >= self._config.steps and last_evaluation(self._logdir) == self.frames
+    def _updates(self):
+        return int(self._agent.updates) if self._learns else 0
 
-    def go(self, interrupt):
-        """Algorithm 1, until there are config.steps frames or a signal has arrived; saves whichever way it ends."""
-        self._open()
-        check(self._config, self._env.action_space)
-        try:
-            self._prefill(interrupt)
-            self._build_agent()
-            while not interrupt.signal:
-                self._train(interrupt)
-                at_end = self.frames >= self._config.steps
-                if (at_end or self._evaluation_due()) and not interrupt.signal:
-                    self._evaluate(interrupt)
-                if at_end:
-                    break
-                if self.frames >= self._saved_at + self._config.loop.save_every:
-                    self._save()
-                self._collect(min(self._config.loop.train_every, self._config.steps - self.frames), interrupt)
-        finally:
-            self._keep_cut_episode()
-            self._save()
-
-    def _open(self):
-        config, frames = self._config, self._store.frames
-        enter = self._resources.enter_context
-        self._progress = enter(contextlib.closing(Progress(config.steps, start=frames, label=config.task)))
-        self._logger = enter(contextlib.closing(Logger(self._logdir, resume_frames=frames)))
+    def open(self):
+        """Start everything, and go back to the committed state: first what may fail, then what writes."""
+        config, enter = self._config, self._resources.enter_context
+        self._learns = config.method != "random"
+        self._env, eval_env = (enter(contextlib.closing(self._make_env(training))) for training in (True, False))
+        check(config, self._env.action_space)
+        self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
+        self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
+        if self._learns:
+            self._recorder.read_weights(self._agent)
+        self._recorder.claim()
+        self._store = EpisodeStore(
+            self._logdir / layout.EPISODES,
+            action_repeat=config.env.action_repeat,
+            capacity=config.replay.capacity,
+            compress=config.replay.compress,
+            commits=2,
+        )
+        self._store.rewind(self._state.stored_frames, self._state.oldest)
+        self._windows = enter(contextlib.closing(self._make_windows()))
+        if self._recorder.draws:
+            self._windows.restore(self._recorder.draws)
+        if self._recorder.random_draws:
+            self._acting_randomly.restore(self._recorder.random_draws)
+        self._progress = enter(contextlib.closing(self._make_progress()))
+        self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes)))
         self._logger.settings(config.flat())
-        machine.record(self._logdir, frames)
+        machine.record(self._logdir, self._state.frames)
+        for name, count in self._logger.lost().items():
+            self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")
+        for line in self._recorder.notes:
+            self._progress.message(line)
         self._profiler = enter(
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
         )
-        self._env, eval_env = (enter(contextlib.closing(self._make_env(training))) for training in (True, False))
-        scores.drop_after(self._logdir / scores.FILENAME, frames)
         self._evaluator = Evaluator(
             eval_env,
             self._logdir,
             self._logger,
             episodes=config.loop.eval_episodes,
-            seed_of=lambda at, n: self._seed(_EVALUATE, at, n),
-            task=f"{config.suite}_{config.task}",
-            method=config.method,
-            seed=config.seed,
+            seed_of=lambda at, n: seeds.derive(config.seed, "evaluate", at, n),
+            task=config.task,
             tanh_rewards=config.replay.tanh_rewards,
         )
-        self._windows = enter(
-            contextlib.closing(
-                Windows(
-                    self._store,
-                    batch=config.replay.batch,
-                    length=config.replay.length,
-                    seed=self._seed(_REPLAY),
-                    prefetch=config.replay.prefetch,
-                    cross_ends=config.replay.cross_ends,
-                    tanh_rewards=config.replay.tanh_rewards,
-                )
-            )
+        if self._state.stage != "prefill":
+            self._recorder.write_random(self._env.whole_games)
+        self._drive()
+        self._go_on_with_the_episode()
+        if self._state.stage == "finished":  # with fewer steps than now
+            self._collect_next()
+        self._committed_at = self._state.frames, time.monotonic()
+
+    def go(self):
+        """Algorithm 1, until there are config.steps frames or a signal has arrived; commits whichever way it ends."""
+        stages = {
+            "prefill": self._prefill,
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "collect": self._collect,
+        }
+        try:
+            while self._state.stage != "finished" and not self._stops.signal:
+                stages[self._state.stage]()
+        except envs.EnvError:
+            self._commit()  # The action that the environment failed at is part of the state.
+            raise
+        self._commit()
+
+    def _make_progress(self):
+        config, state = self._config, self._state
+        prefill = state.prefill or min(config.loop.prefill, config.steps)
+        schedule = {name: config.loop[name] for name in ("train_every", "train_updates")}
+        due = updates_due(
+            config.steps, since=state.since or prefill, updates=state.due or config.loop.pretrain, **schedule
+        )
+        # As long as the episodes of the replay were so far; a new run has been evaluated before it matters.
+        length = self._store.steps // max(1, len(self._store))
+        return Progress(
+            config.steps,
+            total_updates=due if self._learns else 0,
+            eval_every=config.loop.eval_every,
+            eval_frames=config.loop.eval_episodes * config.env.action_repeat * length,
+            start=state.frames,
+            last_evaluation=tuple(state.scores[-1]) if state.scores else None,
+            label=config.task,
         )
 
     def _make_env(self, training):
         return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
 
-    def _seed(self, *purpose):
-        return int(np.random.SeedSequence([self._config.seed, *purpose]).generate_state(1)[0] >> 1)
-
-    def _drive(self, agent):
-        # Seeded by frames rather than by a count of episodes, so that a resumed run draws the seeds that follow.
-        self._driver = Driver(
-            self._env, agent, explore=True, seed_of=lambda begun: self._seed(_COLLECT, self._store.frames)
+    def _make_windows(self):
+        replay = self._config.replay
+        return Windows(
+            self._store,
+            batch=replay.batch,
+            length=replay.length,
+            seed=seeds.derive(self._config.seed, "replay"),
+            prefetch=replay.prefetch,
+            cross_ends=replay.cross_ends,
+            tanh_rewards=replay.tanh_rewards,
         )
 
-    def _prefill(self, interrupt):
-        """Whole episodes of random actions until there are enough frames; their returns go to random.json.
+    @property
+    def _acting_randomly(self):
+        """The agent whose draws are those of NumPy: in the prefill always, later with random actions as a method."""
+        return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
-        The last one is cut where the run ends with it. Episodes of one life are not written down: the figures set
-        these returns beside evaluations, which play whole games.
-        """
-        if self._store.frames >= self._prefill_frames:
+    def _drive(self):
+        """A new stream of episodes, by the agent of this stage; seeds count in frames."""
+        agent = self._seed_agent if self._state.stage == "prefill" else self._agent
+        self._driver = Driver(
+            self._env,
+            agent,
+            explore=True,
+            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames),
+        )
+
+    def _go_on_with_the_episode(self):
+        if not self._recorder.episode or self._driver.restore(self._recorder.episode):
             return
-        self._progress.message("Collecting random episodes.")
-        self._drive(Random(self._env.action_space, seed=self._seed(_PREFILL, self._store.frames)))
-        returns = []
-        while self._store.frames < self._prefill_frames and self.frames < self._config.steps and not interrupt.signal:
-            if episode := self._driver.step():
-                self._store.add(episode)
-                returns.append(episode_return(episode))
+        self._progress.message(
+            f"{self._config.task} did not repeat itself, so that the episode in progress ends here: the run goes on, "
+            "but not exactly as it would have without the stop."
+        )
+        self._keep_cut_episode()
+
+    def _prefill(self):
+        """Whole episodes of random actions until there are enough frames; the last one is cut where the run ends."""
+        if not self._store.frames:
+            self._progress.message("Collecting random episodes.")
+        enough = self._state.prefill = self._state.prefill or min(self._config.loop.prefill, self._config.steps)
+        while self._store.frames < enough and self.frames < self._config.steps:
+            if self._stops.signal:
+                return
+            if episode := self._step():
+                self._state.random_returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
         self._keep_cut_episode()
-        if returns and self._env.whole_games:
-            summary = {"mean": float(np.mean(returns)), "std": float(np.std(returns)), "episodes": len(returns)}
-            with replacing(self._logdir / "random.json") as path:
-                path.write_text(json.dumps(summary) + "\n")
+        # Episodes of one life are not written down: figures set these returns beside evaluations of whole games.
+        self._recorder.write_random(self._env.whole_games)
+        self._state.since, self._state.due = enough, self._config.loop.pretrain
+        self._state.stage = "train"
+        self._drive()
+        self._commit()
 
-    def _build_agent(self):
-        learns = self._config.method != "random"
-        # Only a checkpoint keeps the state of the draws: without one, a resumed run needs a seed of its own.
-        seed = self._seed(_AGENT) if learns else self._seed(_AGENT, self._store.frames)
-        self._agent = build_agent(self._config, self._env.action_space, seed=seed)
-        if learns:
-            self._checkpoint = Checkpoint(
-                self._logdir / "checkpoints", self._agent.checkpoint(), {"replay": self._windows}
-            )
-            if self._checkpoint.exists:
-                self._checkpoint.restore()
-        self._saved_at = self.frames
-        self._drive(self._agent)
-
-    def _train(self, interrupt):
+    def _train(self):
         """The updates that are due, and a line of metrics for the round."""
-        metrics = {}
-        if self._checkpoint:
-            loop = self._config.loop
-            due = updates_due(
-                self.frames,
-                prefill=self._prefill_frames,
-                pretrain=loop.pretrain,
-                train_every=loop.train_every,
-                train_updates=loop.train_updates,
-            )
-            metrics = self._update(due - self._updates, interrupt)
-        if self._finished_episodes:
-            metrics["episode/return"] = np.mean([episode_return(e) for e in self._finished_episodes])
-            metrics["episode/length"] = np.mean([len(e["reward"]) - 1 for e in self._finished_episodes])
-            self._finished_episodes = []
+        metrics = self._update() if self._learns else {}
+        if self._stops.signal:
+            return
+        if self._state.unlogged:
+            metrics["episode/return"] = np.mean([total for total, _ in self._state.unlogged])
+            metrics["episode/length"] = np.mean([length for _, length in self._state.unlogged])
+            self._state.unlogged = []
         if metrics:
             shares, elapsed = self._stopwatch.take()
             metrics |= {f"time/{name}": share for name, share in shares.items()} | {"time/seconds": elapsed}
             with self._stopwatch.part("logging"):
                 self._logger.scalars(self.frames, metrics)
+        self._state.stage = "evaluate"
 
-    def _update(self, count, interrupt):
-        """`count` updates, fewer if a signal arrives. Returns their mean metrics. Raises TrainingError on NaN."""
-        if count <= 0:
+    def _update(self):
+        """The updates of a round, or those that a stop has left. Returns their mean metrics, {} unless all are made.
+
+        Raises TrainingError where they cannot go on.
+        """
+        state, loop = self._state, self._config.loop
+        due = updates_due(
+            self.frames,
+            since=state.since,
+            updates=state.due,
+            train_every=loop.train_every,
+            train_updates=loop.train_updates,
+        )
+        done = state.round
+        count = due - self._updates + len(done)
+        if count <= len(done):
             return {}
-        self._windows.request(count)
+        self._windows.request(count, skip=len(done))
+        self._in_round = True
         if self._batches is None:
             self._batches = iter(self._windows.dataset())
-            self._progress.message("Tracing the training step: the first update takes a while.")
-        results, before = [], self._updates
-        for _ in range(count):
-            if interrupt.signal:
-                break
+        while len(done) < count and not self._stops.signal:
             with self._stopwatch.part("waiting_for_data"):
                 batch = next(self._batches)
-            with self._profiler.update(), self._stopwatch.part("training"):
-                results.append(self._agent.train(batch))
-            self._progress.update(self.frames, before + len(results))  # To read a variable is to wait for a GPU.
-        if not results:
+            with self._profiler.update(), self._stopwatch.part("training"), self._tracing():
+                done.append(self._agent.train(batch))
+            self._progress.update(self.frames, due - count + len(done))  # To read a variable is to wait for a GPU.
+        if not done:
             return {}
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
-            means = {key: float(np.mean(tf.stack([result[key] for result in results]))) for key in results[0]}
-        for name in ("model", "actor", "value"):
-            if means.get(f"{name}_skipped") == 1.0 and len(results) > 1:
-                raise TrainingError(
-                    f"every gradient of the {name} was NaN or infinite in {len(results)} updates up to number "
-                    f"{self._updates} (weights were left as they are): lower --{name}.lr or take --precision float32"
-                )
-        return {f"train/{key}": value for key, value in means.items()} | {"train/updates": self._updates}
+            results = {key: np.array([float(result[key]) for result in done], np.float32) for key in done[0]}
+        faults.check(results, batch, self._agent, state, self._config.optimizer.max_skipped, self._logdir)
+        if len(done) < count:
+            state.round = [{key: values[n] for key, values in results.items()} for n in range(len(done))]
+            return {}
+        state.round, self._in_round = [], False
+        means = {f"train/{key}": float(np.mean(values)) for key, values in results.items()}
+        return means | {"train/updates": self._updates}
 
-    @property
-    def _updates(self):
-        return int(self._agent.updates) if self._checkpoint else 0
+    @contextlib.contextmanager
+    def _tracing(self):
+        """The first update of a process takes long; everything is committed before, so that a stop need not wait."""
+        if self._traced:
+            yield
+            return
+        self._progress.message("Tracing the training step: the first update takes a while.")
+        self._commit()
+        with self._stops.nothing_to_lose():
+            yield
+        self._traced = True
 
-    def _collect(self, frames, interrupt):
-        """`frames` frames, rounded up to agent steps, with the exploring agent."""
-        target, updates = self.frames + frames, self._updates
-        with self._stopwatch.part("acting"):
-            while self.frames < target and not interrupt.signal:
-                if episode := self._driver.step():
-                    self._store.add(episode)
-                    self._finished_episodes.append(episode)
-                self._progress.update(self.frames, updates)
-
-    def _evaluation_due(self):
-        every = self._config.loop.eval_every
-        return evaluation_due(self.frames, last_evaluation(self._logdir), first=self._prefill_frames, every=every)
-
-    def _evaluate(self, interrupt):
-        with self._stopwatch.part("evaluation"):
-            score = self._evaluator.run(self._agent, self.frames, stopped=lambda: interrupt.signal)
-        if score is not None:
+    def _evaluate(self):
+        state, at_end = self._state, self.frames >= self._config.steps
+        last = state.scores[-1][0] if state.scores else None
+        due = evaluation_due(self.frames, last, first=state.prefill, every=self._config.loop.eval_every)
+        if at_end or due:
+            draws = self._agent.random.state.numpy() if self._learns else None
+            with self._stopwatch.part("evaluation"):
+                score = self._evaluator.run(self._agent, self.frames, stopped=lambda: self._stops.signal)
+            if score is None:
+                if self._learns:  # As if this evaluation had not begun: it will be made as a whole.
+                    self._agent.random.state.assign(draws)
+                return
+            self._recorder.write_score(self.frames, score)
             self._progress.evaluated(score)
+        if at_end:
+            state.stage = "finished"
+        else:
+            self._collect_next()
+        seconds = time.monotonic() - self._committed_at[1]
+        if due or self.frames >= self._committed_at[0] + self._config.loop.save_every or seconds > COMMIT_SECONDS:
+            self._commit(score=state.scores[-1][1] if due or at_end else None)
+
+    def _collect_next(self):
+        self._state.stage = "collect"
+        self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
+
+    def _collect(self):
+        """Frames up to the target, rounded up to agent steps, with the exploring agent."""
+        updates = self._updates
+        with self._stopwatch.part("acting"):
+            while self.frames < self._state.target and not self._stops.signal:
+                if episode := self._step():
+                    self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+                self._progress.update(self.frames, updates)
+        if self.frames >= self._state.target:
+            if self.frames >= self._config.steps:
+                self._keep_cut_episode()
+            self._state.stage = "train"
+
+    def _step(self):
+        """One agent step; the episode that it finished, which is stored then, or None."""
+        try:
+            episode = self._driver.step()
+        except envs.EnvError as error:
+            self._replace_env(error)
+            return None
+        if episode:
+            self._store.add(episode)
+        return episode
+
+    def _replace_env(self, error):
+        """Build a failed environment anew and drop its episode, as often as env.retries; then raise the error."""
+        if self._state.retried >= self._config.env.retries:
+            raise error
+        self._state.retried += 1
+        self._progress.message(
+            f"The environment failed ({faults.one_line(error)}): built anew, its episode of {self._driver.steps} steps "
+            f"dropped, retry {self._state.retried} of {self._config.env.retries}."
+        )
+        self._env.close()
+        self._env = self._resources.enter_context(contextlib.closing(self._make_env(True)))
+        self._driver.drop(self._env)
 
     def _keep_cut_episode(self):
-        if self._driver and (episode := self._driver.cut()):
+        if episode := self._driver.cut():
             self._store.add(episode)
 
-    def _save(self):
+    def _commit(self, score=None):
         with self._stopwatch.part("saving"):
-            if self._checkpoint:
-                self._checkpoint.save()
-        self._saved_at = self.frames
+            state = self._state
+            state.frames, state.updates = self.frames, self._updates
+            state.stored_frames, state.oldest = self._store.frames, self._store.oldest
+            random = state.stage == "prefill" or not self._learns
+            self._recorder.commit(
+                score=score,
+                draws=self._windows.state(repeat_request=self._in_round),
+                random_draws=self._acting_randomly.state() if random else None,
+                sizes=self._logger.sizes(),
+                episode=self._driver.state(),
+                write_weights=self._write_weights,
+            )
+            self._store.committed()
+        self._committed_at = state.frames, time.monotonic()
+
+    def _write_weights(self, prefix):
+        if self._learns:
+            faults.check_weights(self._agent)
+            write_weights(self._agent, prefix)

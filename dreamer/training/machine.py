@@ -10,15 +10,14 @@ import keras
 import tensorflow as tf
 
 from dreamer import __version__
+from dreamer.run import layout
 from dreamer.training.logger import Lines
-
-FILENAME = "machines.jsonl"
 
 
 def record(logdir: Path, frames: int) -> None:
     """Append what the run goes on with from `frames`: processor, cores, GPUs, precision of arithmetic, versions."""
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    with contextlib.closing(Lines(Path(logdir) / FILENAME)) as lines:
+    with contextlib.closing(Lines(Path(logdir) / layout.MACHINES)) as lines:
         lines.write(
             frames,
             {

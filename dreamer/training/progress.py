@@ -1,5 +1,6 @@
 """How far a run is and how long it will take: a bar on a terminal, plain lines anywhere else."""
 
+import math
 import os
 import shutil
 import sys
@@ -18,15 +19,23 @@ DROP = ("label", "updates/s", "frames/s", "updates", "eval")  # what a narrow te
 class Progress:
     """Shows frames, updates, their speeds, the time left and the last evaluation return.
 
-    start: frames that a resumed run begins with; speeds count this session only. On a terminal one line is
-    redrawn; elsewhere a line is written at most every `interval` seconds of `clock`, and one at the end.
+    start: frames that a resumed run begins with; speeds count this session only. total_updates: those of the whole run,
+    0 for an agent that does not learn. eval_every, eval_frames: frames between two evaluations, and about how many one
+    plays; 0 where that is not known. last_evaluation: frames and return of the last one of an earlier session.
+
+    On a terminal one line is redrawn; elsewhere a line is written at most every `interval` seconds of `clock`, and one
+    at the end.
     """
 
     def __init__(
         self,
         total_frames: int,
         *,
+        total_updates: int = 0,
+        eval_every: int = 0,
+        eval_frames: int = 0,
         start: int = 0,
+        last_evaluation: tuple[int, float] | None = None,
         label: str = "",
         stream: TextIO | None = None,
         interval: float = 30.0,
@@ -35,7 +44,9 @@ class Progress:
         self._total, self._label, self._clock = total_frames, label, clock
         self._stream = sys.stderr if stream is None else stream
         self._began = self._due = clock()
-        self._frames, self._updates, self._evaluation = start, None, None
+        self._frames, self._updates = start, None
+        evaluated_at, self._evaluation = last_evaluation or (None, None)
+        self._outlook = Outlook(total_frames, total_updates, eval_every, eval_frames, evaluated_at)
         self._pace = self._shown = None
         terminal = self._stream.isatty()
         self._interval = REFRESH if terminal else interval
@@ -50,12 +61,14 @@ class Progress:
             self._pace = Pace(Point(self._began, self._frames, updates))
         self._frames, self._updates = frames, updates
         self._pace.add(Point(now, frames, updates))
+        self._outlook.add(Point(now, frames, updates))
         if now >= self._due:
             self._show()
 
     def evaluated(self, value: float) -> None:
-        """Show this evaluation return from now on."""
+        """An evaluation has just come to an end: show its return from now on."""
         self._evaluation = value
+        self._outlook.evaluated(self._clock())
 
     def message(self, text: str) -> None:
         """Write a line of its own; the bar goes on below it."""
@@ -81,22 +94,24 @@ class Progress:
             self._shown = line
 
     def _facts(self) -> dict[str, str]:
-        """What there is to tell, in the order of the line; speeds and the time left once they are known."""
+        """What there is to tell, in the order of the line; speeds and the time left once they are known.
+
+        "over 2:00 left": the agent has not acted yet, and the speed of random actions stands for its own.
+        """
         facts = {"label": self._label} if self._label else {}
         facts["frames"] = f"{self._frames:,}/{self._total:,} frames"
         facts["percent"] = f"{100 * self._frames // self._total}%"
-        now = self._clock()
-        speeds = self._pace.speeds(now)
+        speeds = self._pace.speeds(self._clock())
         if self._updates:  # none while the replay fills, and never with random actions
             facts["updates"] = f"{self._updates:,} updates"
         if speeds is not None:
             facts["frames/s"] = f"{_speed(speeds[0])} frames/s"
         if speeds is not None and self._updates:
             facts["updates/s"] = f"{_speed(speeds[1])} updates/s"
-        if (left := self._pace.left(now, self._total)) is not None:
-            facts["left"] = f"{_duration(left)} left"
+        if (left := self._outlook.left()) is not None:
+            facts["left"] = f"{'' if self._outlook.settled else 'over '}{_duration(left)} left"
         if self._evaluation is not None:
-            facts["eval"] = f"eval {self._evaluation:.1f}"
+            facts["eval"] = f"last return {self._evaluation:.1f}"
         return facts
 
 
@@ -146,19 +161,100 @@ class Pace:
         seconds = end.time - begin.time
         return ((end.frames - begin.frames) / seconds, (end.updates - begin.updates) / seconds) if seconds > 0 else None
 
-    def left(self, now: float, total: int) -> float | None:
-        """Seconds until `total` frames; None while no frame has been collected."""
-        if self._last.frames >= total:
-            return 0.0
-        speeds = self.speeds(now)
-        if speeds is None or speeds[0] <= 0:
+
+class Outlook:
+    """Seconds left: the frames, updates and evaluations that are still due, each at what one takes in this session.
+
+    A run does one thing at a time, so that the time between two reports belongs to what has changed: frames, updates,
+    or an evaluation that has ended; what lies between (a checkpoint, say) belongs to the next of them. The first
+    interval of each kind does not count, for it holds the start-up, or the tracing of a graph; nor do random frames
+    once the agent has acted. The first evaluation, traced as well, counts until there is a second. Where this session
+    has made none, one takes as long as its frames take when they are collected.
+    """
+
+    def __init__(
+        self, total_frames: int, total_updates: int, eval_every: int, eval_frames: int, evaluated_at: int | None
+    ):
+        self._total_frames, self._total_updates = total_frames, total_updates
+        self._eval_every, self._eval_frames, self._evaluated_at = eval_every, eval_frames, evaluated_at
+        self._random, self._acting, self._training = Cost(), Cost(), Cost()
+        self._evaluations = []  # seconds of each
+        self._last = None
+
+    def add(self, point: Point) -> None:
+        """Take in where the run is now."""
+        last, self._last = self._last, point
+        if last is None:
+            return
+        seconds = point.time - last.time
+        if point.updates > last.updates:
+            self._training.add(point.updates - last.updates, seconds)
+        elif point.frames > last.frames:
+            (self._acting if point.updates else self._random).add(point.frames - last.frames, seconds)
+
+    def evaluated(self, now: float) -> None:
+        """Take in that an evaluation has ended, which began after the last point."""
+        if self._last is not None:
+            self._evaluations.append(now - self._last.time)
+            self._evaluated_at, self._last = self._last.frames, self._last._replace(time=now)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the speed of collecting is that of the agent, and not that of random actions before it."""
+        return self._acting.each is not None or not self._total_updates
+
+    def left(self) -> float | None:
+        """Seconds until the end of the run; None while a speed that it depends on is unknown."""
+        if self._last is None:
             return None
-        if len(self._rounds) == 1:
-            return (total - self._last.frames) / speeds[0]
-        # Counted down from the end of the last round by the clock, for no longer than rounds take.
-        begin, end = self._rounds[0], self._rounds[-1]
-        passed = min(now - end.time, (end.time - begin.time) / (len(self._rounds) - 1))
-        return max(0.0, (total - end.frames) / speeds[0] - passed)
+        frames = max(0, self._total_frames - self._last.frames)
+        updates = max(0, self._total_updates - self._last.updates)
+        each_frame = self._random.each if self._acting.each is None else self._acting.each
+        each_update = self._training.each
+        if (frames and each_frame is None) or (updates and each_update is None):
+            return None
+        left = frames * (each_frame or 0.0) + updates * (each_update or 0.0)
+        return left + self._evaluations_left() * self._each_evaluation(each_frame or 0.0)
+
+    def _evaluations_left(self) -> int:
+        """One every eval_every frames, and one at the end."""
+        if not self._eval_every:
+            return 0
+        if self._evaluated_at is None:  # The first one is due as soon as the agent has been pre-trained.
+            return 1 + math.ceil(max(0, self._total_frames - self._last.frames) / self._eval_every)
+        return math.ceil(max(0, self._total_frames - self._evaluated_at) / self._eval_every)
+
+    def _each_evaluation(self, each_frame: float) -> float:
+        measured = self._evaluations[1:] or self._evaluations
+        return sum(measured) / len(measured) if measured else self._eval_frames * each_frame
+
+
+class Cost:
+    """Seconds that one of something takes, averaged over the last WINDOW seconds that were spent on it."""
+
+    def __init__(self):
+        self._pieces = None  # [amount, seconds] each, pieces below a second joined
+        self._amount = self._seconds = 0.0
+
+    def add(self, amount: int, seconds: float) -> None:
+        """So many took so long; the first call is left out."""
+        if self._pieces is None:
+            self._pieces = deque()
+            return
+        if self._pieces and self._pieces[-1][1] < 1:
+            self._pieces[-1][0] += amount
+            self._pieces[-1][1] += seconds
+        else:
+            self._pieces.append([amount, seconds])
+        self._amount, self._seconds = self._amount + amount, self._seconds + seconds
+        while self._seconds - self._pieces[0][1] >= WINDOW:
+            amount, seconds = self._pieces.popleft()
+            self._amount, self._seconds = self._amount - amount, self._seconds - seconds
+
+    @property
+    def each(self) -> float | None:
+        """Seconds for one; None before there is anything that counts."""
+        return self._seconds / self._amount if self._amount else None
 
 
 class _Bar(tqdm):

@@ -1,4 +1,6 @@
-"""Agents by the config: new ones, and those of a run with the weights of its newest checkpoint."""
+"""Agents by the config: new ones, and those of a run with the weights of a committed state."""
+
+import json
 
 import keras
 import tensorflow as tf
@@ -6,7 +8,8 @@ import tensorflow as tf
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.agents.random import Random
-from dreamer.training.checkpoint import Checkpoint, CheckpointError
+from dreamer.run import layout, legacy
+from dreamer.run.commits import WEIGHTS, CommitError, Commits
 
 
 class RunError(ValueError):
@@ -21,7 +24,8 @@ def build_agent(config, action_space, *, seed):
     check(config, action_space)
     if config.method == "random":
         return Random(action_space, seed=seed)
-    shared = {name: config[name] for name in ("model", "optimizer", "explore")}
+    shared = {name: config[name] for name in ("model", "explore")}
+    shared["optimizer"] = {name: config.optimizer[name] for name in ("epsilon", "clip")}
     shared |= {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}
     if config.method == "planet":
         agent = PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared)
@@ -45,41 +49,85 @@ def check(config, action_space):
         )
 
 
-def restore_agent(config, logdir, action_space, *, seed):
-    """The agent of the run in `logdir` as its newest checkpoint has it, but for its draws, which `seed` decides.
+def write_weights(agent, prefix):
+    """Write everything of an agent that resuming needs to files that begin with `prefix`. Raises OSError."""
+    try:
+        tf.train.Checkpoint(**agent.checkpoint()).write(str(prefix))
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write {prefix}: {error.message}") from None
 
-    Nothing is written and no lock is taken: a run that trains there at the same time does not notice.
-    Raises RunError where there is no checkpoint yet, CheckpointError where the newest is damaged or does not fit.
+
+def read_weights(agent, prefix, *, only_networks=False):
+    """Load what `write_weights` wrote; only_networks leaves optimisers and generators, which acting does not need.
+
+    Raises CommitError where the files do not fit these networks.
+    """
+    trackables = agent.checkpoint()
+    if only_networks:
+        names = [name for name in trackables if name != "random" and not name.endswith("_optimizer")]
+        trackables = {name: trackables[name] for name in names}
+    try:
+        status = tf.train.Checkpoint(**trackables).read(str(prefix)).expect_partial()
+        status.assert_existing_objects_matched()
+        if not only_networks:
+            status.assert_consumed()
+            for name, trackable in trackables.items():
+                if name.endswith("_optimizer"):
+                    trackable.keep_rate()
+    # What a file that does not fit raises depends on where it does not.
+    except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
+        raise CommitError(f"{prefix} does not fit the networks of this run's settings ({reason})") from None
+
+
+def restore_agent(config, logdir, action_space, *, seed, best=False, report=print):
+    """The agent of the run in `logdir` as its newest committed state has it, and that state's frames.
+
+    best: the state whose evaluation was the best of those kept. The draws follow from `seed`. Nothing is written and no
+    lock is taken: a run that trains there at the same time does not notice. Random actions need no state.
+    Raises RunError where there is none yet, CommitError where none is sound or it does not fit.
     """
     agent = build_agent(config, action_space, seed=seed)
-    if hasattr(agent, "checkpoint"):
-        _restore(agent, logdir)
-        agent.random.reset_from_seed(seed)
-    return agent
-
-
-def frames_of(updates, *, prefill, pretrain, train_every, train_updates):
-    """Environment frames that `updates` belong to, the first at which they were due (see loop.updates_due)."""
-    if not updates:
-        return 0
-    return prefill + -(-max(0, updates - pretrain) // train_updates) * train_every
-
-
-def _restore(agent, logdir):
-    newest = logdir / "checkpoints" / "checkpoint"  # TensorFlow's note of which one that is, replaced in one step
-    while newest.exists():
-        before = newest.read_bytes()
+    if not hasattr(agent, "checkpoint"):
+        return agent, 0
+    commits, before = Commits(logdir / layout.COMMITS), None
+    while True:
         try:
-            return Checkpoint(newest.parent, agent.checkpoint(), {"replay": _Unused()}).restore()
-        except CheckpointError:
-            # A run that goes on meanwhile deletes this one as soon as it has noted the next.
-            if newest.read_bytes() == before:
+            commit = commits.best(report) if best else commits.newest(report)
+        except CommitError as error:
+            # A run that goes on meanwhile removes this one as soon as it has committed the next.
+            if str(error) == before:
                 raise
-    raise RunError(f"{logdir} has no checkpoint yet: a run that trains saves one every loop.save_every frames")
+            before = str(error)
+            continue
+        break
+    if commit is not None:
+        prefix, frames = commit.folder / WEIGHTS, commit.state["frames"]
+    elif prefix := legacy.newest_checkpoint(logdir):
+        frames = legacy.frames(logdir, config.env.action_repeat)
+    else:
+        raise RunError(f"{logdir} has no committed state yet: a run that trains commits one after its random episodes")
+    read_weights(agent, prefix, only_networks=True)
+    agent.random.reset_from_seed(seed)
+    return agent, frames
 
 
-class _Unused:
-    """State in a checkpoint that only training needs."""
+def read_legacy_weights(agent, prefix):
+    """Load a checkpoint of format 0, whose draws of the replay are returned. Raises CommitError where it does not fit."""
+    draws = _Text()
+    try:
+        tf.train.Checkpoint(**agent.checkpoint(), replay_state=draws).restore(str(prefix)).assert_consumed()
+    except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
+        raise CommitError(f"{prefix} is damaged, or of another model ({reason})") from None
+    return json.loads(draws.text)
 
-    def restore(self, text):
-        """Nothing."""
+
+class _Text(tf.train.experimental.PythonState):
+    text = ""
+
+    def serialize(self):
+        return self.text
+
+    def deserialize(self, value):
+        self.text = value.decode() if isinstance(value, bytes) else value

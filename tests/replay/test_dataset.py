@@ -264,12 +264,13 @@ def test_a_damaged_episode_is_named_and_drawn_again_from_the_others(store, tmp_p
         with caplog.at_level(logging.WARNING):
             results.append(take(windows, iter(windows.dataset()), 30))
         assert damaged.frames == frames
-        bad = damaged.paths()[0].with_name("0000000020-20.npz.bad")
+        bad = damaged.paths()[0].parent / "quarantine" / "0000000020-20.npz"
         assert bad.stat().st_size > 0
+        assert "ends early" in bad.with_suffix(".txt").read_text()
         assert len(damaged) == 2
     assert_same(*results)
     assert len(caplog.records) == 2
-    assert all("0000000020-20.npz.bad" in record.getMessage() for record in caplog.records)
+    assert all("quarantine/0000000020-20.npz" in record.getMessage() for record in caplog.records)
     numbers, firsts = set(), 0
     for batch in results[0]:
         episode, step = episodes_and_steps(batch)

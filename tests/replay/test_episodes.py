@@ -267,15 +267,19 @@ def test_start_up_removes_leftovers_and_sets_foreign_files_aside(tmp_path, make_
     (tmp_path / "0000000008-5.npz.tmp").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("kept")
     (tmp_path / "holiday.npz").write_bytes(b"foreign")
-    (tmp_path / "holiday.npz.bad").write_bytes(b"older")
+    (tmp_path / "quarantine").mkdir()
+    (tmp_path / "quarantine" / "holiday.npz").write_bytes(b"older")
     (tmp_path / "8-5.npz").write_bytes(b"not our way of writing 8")
     with caplog.at_level(logging.WARNING):
         again = EpisodeStore(tmp_path, action_repeat=2)
     assert again.paths() == store.paths()
     assert again.frames == 8
-    assert names(tmp_path) == ["0000000000-5.npz", "8-5.npz.bad", "holiday.npz.bad", "holiday.npz.bad.bad", "notes.txt"]
-    assert (tmp_path / "holiday.npz.bad").read_bytes() == b"older"
-    assert (tmp_path / "holiday.npz.bad.bad").read_bytes() == b"foreign"
+    assert names(tmp_path) == ["0000000000-5.npz", "notes.txt", "quarantine"]
+    set_aside = tmp_path / "quarantine"
+    assert names(set_aside) == ["8-5.npz", "8-5.txt", "holiday.2.npz", "holiday.2.txt", "holiday.npz"]
+    assert (set_aside / "holiday.npz").read_bytes() == b"older"
+    assert (set_aside / "holiday.2.npz").read_bytes() == b"foreign"
+    assert (set_aside / "8-5.txt").read_text().endswith("8-5.npz is not named like an episode\n")
     assert sorted(record.args[0].split("/")[-1].split()[0] for record in caplog.records) == ["8-5.npz", "holiday.npz"]
 
 
@@ -289,7 +293,11 @@ def test_frames_of_a_file_set_aside_still_count(tmp_path, make_episode):
     again = EpisodeStore(tmp_path, action_repeat=2)
     assert again.frames == 18
     assert again.add(make_episode(3, 5)).name == "0000000018-5.npz"
-    assert names(tmp_path) == ["0000000000-5.npz", "0000000008-6.npz.bad", "0000000018-5.npz"]
+    assert names(tmp_path) == ["0000000000-5.npz", "0000000018-5.npz", "quarantine"]
+    assert (tmp_path / "quarantine" / "0000000008-6.txt").read_text() == "damaged for the test\n"
+    # Releases up to 0.1 renamed it instead.
+    (tmp_path / "quarantine" / "0000000008-6.npz").rename(tmp_path / "0000000026-3.npz.bad")
+    assert EpisodeStore(tmp_path, action_repeat=2).frames == 30
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -372,7 +380,7 @@ def test_action_size_skips_a_damaged_newest_file(tmp_path, make_episode):
     (tmp_path / "0000000004-5.npz").write_bytes(b"cut")
     store = EpisodeStore(tmp_path, action_repeat=1)
     assert store.action_size == 2
-    assert names(tmp_path) == ["0000000000-5.npz", "0000000004-5.npz.bad"]
+    assert names(tmp_path) == ["0000000000-5.npz", "quarantine"]
 
 
 def test_capacity_deletes_the_oldest_and_never_the_newest(tmp_path, make_episode):
@@ -488,3 +496,68 @@ def test_a_killed_writer_leaves_whole_episodes_only(tmp_path):
         assert len(store) >= total
         assert store.frames == 118 * len(store)
         total = len(store)
+
+
+def fill(directory, make_episode, count, **options):
+    store = EpisodeStore(directory, action_repeat=2, **options)
+    for number in range(count):
+        store.add(make_episode(number, 5))
+    return store
+
+
+def test_rewinding_forgets_what_came_later(tmp_path, make_episode):
+    fill(tmp_path, make_episode, 4)
+    store = EpisodeStore(tmp_path, action_repeat=2)
+    store.rewind(16, 0)
+    assert names(tmp_path) == ["0000000000-5.npz", "0000000008-5.npz"]
+    assert (store.frames, store.steps, len(store)) == (16, 8, 2)
+    assert store.add(make_episode(9, 5)).name == "0000000016-5.npz"
+
+
+@pytest.mark.parametrize(("lost", "frame"), [(0, "0"), (1, "8"), (2, "16")])
+def test_rewinding_without_its_episodes_is_refused_and_deletes_nothing(tmp_path, make_episode, lost, frame):
+    fill(tmp_path, make_episode, 4).paths()[lost].unlink()
+    before = names(tmp_path)
+    store = EpisodeStore(tmp_path, action_repeat=2)
+    with pytest.raises(ReplayError, match=f"lacks the episode that begins at frame {frame}, though .* 24 frames"):
+        store.rewind(24, 0)
+    assert names(tmp_path) == before
+
+
+def test_an_episode_in_quarantine_is_not_missing(tmp_path, make_episode):
+    store = fill(tmp_path, make_episode, 3)
+    store.set_aside(store.episodes()[1], "for the test")
+    again = EpisodeStore(tmp_path, action_repeat=2)
+    again.rewind(24, 0)
+    assert [stored.first_frame for stored in again.episodes()] == [0, 16]
+
+
+def test_what_exceeds_the_capacity_stays_until_no_earlier_state_needs_it(tmp_path, make_episode):
+    store = fill(tmp_path, make_episode, 4, capacity=8, commits=2)
+    assert [stored.first_frame for stored in store.episodes()] == [16, 24]
+    assert store.oldest == 16
+    assert len(names(tmp_path)) == 4
+    store.committed()
+    assert len(names(tmp_path)) == 4
+    store.committed()
+    assert names(tmp_path) == ["0000000016-5.npz", "0000000024-5.npz"]
+
+
+def test_going_back_brings_episodes_over_the_capacity_back(tmp_path, make_episode):
+    store = fill(tmp_path, make_episode, 2, capacity=8, commits=2)
+    frames, oldest = store.frames, store.oldest
+    for number in range(2):
+        store.add(make_episode(number, 5))
+    again = EpisodeStore(tmp_path, action_repeat=2, capacity=8, commits=2)
+    again.rewind(frames, oldest)
+    assert [stored.first_frame for stored in again.episodes()] == [0, 8]
+
+
+@pytest.mark.parametrize("key", ["reward", "action", "discount"])
+def test_a_stored_number_that_is_not_finite_is_damage(tmp_path, make_episode, key):
+    episode = make_episode(1, 5)
+    episode[key][3] = np.nan
+    np.savez(tmp_path / "0000000000-5.npz", **episode)
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    with pytest.raises(DamagedEpisodeError, match=f"{key} has values that are not finite"):
+        store.read_rows(StoredEpisode(0, 5), 1, window(4))

@@ -152,6 +152,15 @@ def test_errors_of_the_world_model_are_means_over_the_newest_evaluations(folder)
     assert [(line["xs"], line["ys"]) for line in frames["lines"]] == [([50_000], [40.5]), ([50_000], [90])]
 
 
+def test_the_page_says_how_far_ahead_the_model_is_the_better_one(folder, page):
+    (_, (image, reward, frames)), *_ = report.world_model_charts(found(folder))
+    assert image["words"] == ["Dreamer is better than repeating the last image at all 2 imagined steps"]
+    assert reward["words"] == ["Dreamer is not better than repeating the last reward at any of 2 imagined steps"]
+    assert frames["words"] == []
+    text = own_text(page)
+    assert all(f"{words}.</p>" in text for words in image["words"] + reward["words"])
+
+
 def test_a_model_that_imagines_no_images_has_its_errors_of_rewards(tmp_path):
     directory = write_run(tmp_path / "run")
     (directory / "open_loop.jsonl").write_text('{"step": 9, "context": 5, "reward": [0.5], "reward_repeat": [1]}\n')
@@ -167,6 +176,19 @@ def test_videos_are_the_newest_ones_of_the_first_run(folder, tmp_path):
     assert episode == (folder / "a" / "videos" / "0000105000-episode.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(prediction)
     assert np.shape(imageio.mimread(tmp_path / "a.mp4")) == (4, 32, 64, 3)
+
+
+def test_predictions_are_as_wide_as_a_phone_and_their_frame_is_called_by_its_colour(page):
+    text = own_text(page)
+    assert (
+        re.findall(r"<figure([^>]*)>\s*<figcaption[^>]*>(Episode|Open-loop)", text)
+        == [
+            ("", "Episode"),
+            (' class="prediction"', "Open-loop"),
+        ]
+        * 2
+    )
+    assert "(orange frame)" in text
 
 
 def test_a_video_that_is_broken_is_named_and_left_out(tmp_path, capsys):

@@ -116,17 +116,6 @@ def test_open_loop_grid_refuses(truth, model, complaint):
         video.open_loop_grid(truth, model)
 
 
-def test_label_rows_writes_beside_each_row_and_leaves_the_frames():
-    frames = make_frames(2, 300, 100)
-    labelled = video.label_rows(frames, ["truth", "model", "error"])
-    margin = labelled.shape[2] - 100
-    assert 20 < margin < 80
-    np.testing.assert_array_equal(labelled[:, :, margin:], frames)
-    dark = (labelled[0, :, :margin] < 128).all(-1).any(1)
-    assert all(dark[100 * row + 35 : 100 * row + 65].any() for row in range(3))
-    assert not any(dark[100 * row : 100 * row + 30].any() for row in range(3))
-
-
 def test_frames_may_come_one_by_one_and_the_suffix_decides(tmp_path):
     frames = make_frames(6)
     video.save(tmp_path / "a.gif", iter(frames), 10)
@@ -136,6 +125,21 @@ def test_frames_may_come_one_by_one_and_the_suffix_decides(tmp_path):
     with pytest.raises(ValueError, match=r"a\.avi: a video can be \.gif or \.mp4"):
         video.save(tmp_path / "a.avi", iter(frames), 10)
     assert sorted(os.listdir(tmp_path)) == ["a.gif", "a.mp4"]
+
+
+def test_a_gif_shows_what_turns_black_and_is_smaller_for_what_stays(tmp_path):
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (1, 60, 60, 3)).astype(np.uint8).repeat(8, 0)
+    frames[::2, 25:30, 25:30] = frames[::2, 0, 0] = frames[::2, 59, 59] = 255
+    frames[1::2, 25:30, 25:30] = 0
+    video.save_gif(tmp_path / "a.gif", frames, 10)
+    read, durations = read_gif(tmp_path / "a.gif")
+    assert durations == [100] * 8
+    assert (read[::2, 25:30, 25:30] > 215).all()
+    assert (read[1::2, 25:30, 25:30] < 80).all()
+    assert np.abs(read.astype(int) - frames).mean() < 16  # as good as 256 colours are for noise
+    video.save_gif(tmp_path / "one.gif", frames[:1], 10)
+    assert (tmp_path / "a.gif").stat().st_size < 3 * (tmp_path / "one.gif").stat().st_size
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
@@ -204,7 +208,7 @@ def test_a_dream_holds_the_grid_in_every_frame_and_pauses_at_its_end():
 
 def test_the_rewards_of_a_dream_appear_step_by_step_in_their_colours():
     _, frames = make_dream()
-    panel = [frame[-130:-40] for frame in frames[:9]]  # the axes, without their labels below
+    panel = [frame[-140:-50] for frame in frames[:9]]  # the axes, without their labels below
 
     def columns(step, color):
         return np.flatnonzero(near(panel[step], color).any(0))
@@ -236,6 +240,15 @@ def test_a_dream_of_any_width_has_room_for_its_legend(sequences):
     assert (header[:, :60] == 255).all()
 
 
+def test_what_stands_above_the_sequences_of_a_dream_can_be_chosen():
+    _, (episodes, *_) = make_dream(sequences=2)
+    arguments, (named, *_) = make_dream(sequences=2, names=["from step 0", "from step 7"])
+    differ = np.flatnonzero((episodes != named).any((1, 2)))
+    assert 80 < differ.min() <= differ.max() < 104  # the line between the legend and the pictures, nothing else
+    with pytest.raises(ValueError, match="shorter"):
+        video.dream(**arguments | {"names": ["one name for two"]})
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -247,6 +260,30 @@ def test_a_dream_of_any_width_has_room_for_its_legend(sequences):
 def test_a_dream_refuses(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         make_dream(**changes)
+
+
+def test_an_episode_is_large_and_counts_its_return():
+    images = np.zeros((4, 64, 64, 3), np.uint8)
+    images[:, :, 32:] = 200
+    frames = list(video.episode(images, np.array([0, 1, 1, 0], np.float32)))
+    assert len(frames) == 4
+    for frame in frames:
+        assert frame.shape == (544, 512, 3)
+        assert (frame[:512, :240] == 0).all()
+        assert (frame[:512, 272:] == 200).all()
+    left, right = [frame[512:, :256] for frame in frames], [frame[512:, 256:] for frame in frames]
+    assert len({caption.tobytes() for caption in left}) == 4
+    # Returns 0, 1, 2, 2.
+    assert len({caption.tobytes() for caption in right[:3]}) == 3
+    np.testing.assert_array_equal(right[2], right[3])
+
+
+def test_an_episode_of_1000_frames_takes_10_to_20_seconds_whatever_the_action_repeat():
+    for repeat in (2, 4, 8):
+        steps = 1000 // repeat + 1
+        assert 10 <= steps / video.episode_fps(steps) <= 20
+    assert video.episode_fps(26) == 5
+    assert video.episode_fps(20_000) == 30
 
 
 def test_episodes_side_by_side_play_to_the_end_of_the_longest():

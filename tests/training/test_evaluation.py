@@ -1,7 +1,11 @@
+import imageio.v2 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from dreamer.results import video
+from dreamer.training import evaluation
 from dreamer.training.evaluation import CONTEXT, Evaluator, errors_against_horizon, held_out_windows
 from dreamer.types import ActionSpace
 
@@ -109,3 +113,28 @@ def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_p
     assert logger.metrics["eval/return"] == 30.0
     assert CONTEXT < 10
     assert logger.metrics["eval/open_loop_reward_error"] == pytest.approx((predicted - 0.5) ** 2, rel=1e-5)
+
+
+def test_the_video_of_a_long_episode_is_half_as_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "_LONG", 11)
+    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, **identity).run(Predicting(), 100)
+    with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
+        assert reader.get_meta_data()["size"] == (256, 288)
+
+
+def test_an_evaluation_leaves_a_large_video_of_its_episode_and_a_dream_with_its_legend(tmp_path):
+    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, **identity).run(Predicting(), 100)
+    with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
+        assert reader.get_meta_data()["size"] == (512, 544)
+        assert reader.count_frames() == 11
+    with Image.open(tmp_path / "videos" / "0000000100-open-loop.gif") as image:
+        width, height = image.size
+        assert image.n_frames >= 11
+        header = np.asarray(image.convert("RGB"))[:100]
+    # Three sequences side by side, three times as large, and above them what their colours mean.
+    assert width > 3 * 192
+    assert height > 3 * 192
+    for color in (video.CONTEXT_COLOR, video.IMAGINED_COLOR):
+        assert (np.abs(header.astype(int) - color) < 30).all(-1).sum() > 50

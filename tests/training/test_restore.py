@@ -5,23 +5,12 @@ import tensorflow as tf
 from dreamer import config
 from dreamer.agents.planet import PlaNet
 from dreamer.agents.random import Random
+from dreamer.run.commits import CommitError, Commits
 from dreamer.training import restore
-from dreamer.training.checkpoint import Checkpoint, CheckpointError
-from dreamer.training.loop import updates_due
 from dreamer.types import ActionSpace, Batch
 
 SPACE = ActionSpace(2, False)
 OBSERVATION = {"image": np.full((64, 64, 3), 90, np.uint8), "is_first": np.bool_(True)}
-
-
-class Draws:
-    """The sampler of the replay, which a checkpoint of a run holds too."""
-
-    def state(self):
-        return "at 3"
-
-    def restore(self, text):
-        raise AssertionError("the sampler is nothing to an agent that does not train")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +18,16 @@ def run():
     return config.load(["toy", "debug"])
 
 
-def save(run, logdir, seed):
-    """What the loop leaves behind: an agent of random weights, in the run's newest checkpoint."""
+def commit(agent, logdir, score=None):
+    state = {"frames": 50 * int(agent.updates), "score": score}
+    return Commits(logdir / "checkpoints").write(state, {}, lambda prefix: restore.write_weights(agent, prefix))
+
+
+def save(run, logdir, seed, updates=7, score=None):
+    """What the loop leaves behind: an agent of random weights, in the run's newest committed state."""
     agent = restore.build_agent(run, SPACE, seed=seed)
-    agent.updates.assign(7)
-    Checkpoint(logdir / "checkpoints", agent.checkpoint(), {"replay": Draws()}).save()
+    agent.updates.assign(updates)
+    commit(agent, logdir, score)
     return agent
 
 
@@ -70,7 +64,9 @@ def test_xla_compiles_the_training_step(run):
 
 def test_weights_come_from_the_checkpoint_and_draws_from_the_seed(run, tmp_path):
     saved = save(run, tmp_path, seed=5)
-    first, same, other = (restore.restore_agent(run, tmp_path, SPACE, seed=seed) for seed in (0, 0, 1))
+    restored = [restore.restore_agent(run, tmp_path, SPACE, seed=seed) for seed in (0, 0, 1)]
+    assert [frames for _, frames in restored] == [350, 350, 350]
+    first, same, other = (agent for agent, _ in restored)
     for agent in (first, same, other):
         assert all(np.array_equal(a, b) for a, b in zip(weights(agent), weights(saved), strict=True))
         assert int(agent.updates) == 7
@@ -87,43 +83,90 @@ def test_reading_leaves_every_file_alone(run, tmp_path):
 
 
 def test_a_run_without_a_checkpoint_says_so_and_is_left_alone(run, tmp_path):
-    with pytest.raises(restore.RunError, match="has no checkpoint yet"):
+    with pytest.raises(restore.RunError, match="has no committed state yet"):
         restore.restore_agent(run, tmp_path, SPACE, seed=0)
     assert list(tmp_path.iterdir()) == []
     # Random actions need none.
-    assert isinstance(restore.restore_agent(run.replace(method="random"), tmp_path, SPACE, seed=0), Random)
+    assert isinstance(restore.restore_agent(run.replace(method="random"), tmp_path, SPACE, seed=0)[0], Random)
 
 
-def test_a_checkpoint_that_is_replaced_while_it_is_read_gives_way_to_the_next(run, tmp_path, monkeypatch):
-    agent = restore.build_agent(run, SPACE, seed=0)
-    training = Checkpoint(tmp_path / "checkpoints", agent.checkpoint(), {"replay": Draws()})
-    training.save()
-    original, reads = Checkpoint.restore, []
+def test_a_state_that_is_replaced_while_it_is_read_gives_way_to_the_next(run, tmp_path, monkeypatch):
+    agent = save(run, tmp_path, seed=0)
+    original, reads = Commits.read, []
 
-    def replaced_meanwhile(checkpoint):
-        reads.append(checkpoint)
+    def replaced_meanwhile(commits, folder):
+        reads.append(folder.name)
         if len(reads) == 1:
-            agent.updates.assign(9)
-            training.save()  # deletes the one before it
-        original(checkpoint)
+            for updates in (8, 9, 10):  # the second of them takes the first state away
+                agent.updates.assign(updates)
+                commit(agent, tmp_path)
+        return original(commits, folder)
 
-    monkeypatch.setattr(Checkpoint, "restore", replaced_meanwhile)
-    assert int(restore.restore_agent(run, tmp_path, SPACE, seed=0).updates) == 9
-    assert len(reads) == 2
+    monkeypatch.setattr(Commits, "read", replaced_meanwhile)
+    assert int(restore.restore_agent(run, tmp_path, SPACE, seed=0)[0].updates) == 10
+    assert reads == ["000001", "000004"]
 
 
-def test_a_damaged_checkpoint_is_an_error_and_no_endless_loop(run, tmp_path):
+def test_a_damaged_state_is_an_error_and_no_endless_loop(run, tmp_path):
     save(run, tmp_path, seed=0)
-    (data,) = (tmp_path / "checkpoints").glob("*.data*")
+    (data,) = (tmp_path / "checkpoints").glob("*/weights.data*")
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="cannot be restored"):
+    with pytest.raises(CommitError, match="checksum"):
         restore.restore_agent(run, tmp_path, SPACE, seed=0)
 
 
-def test_a_checkpoint_of_other_networks_is_an_error(run, tmp_path):
+def test_the_best_state_by_evaluation_may_be_asked_for(run, tmp_path):
+    for updates, score in ((1, 5.0), (2, 9.0), (3, 1.0), (4, None)):
+        save(run, tmp_path, seed=0, updates=updates, score=score)
+    for best, expected in ((False, 4), (True, 2)):
+        assert int(restore.restore_agent(run, tmp_path, SPACE, seed=0, best=best)[0].updates) == expected
+
+
+@pytest.mark.parametrize("changes", [{"model.deter": 9}, {"method": "planet"}, {"model.discount_head": True}])
+def test_a_state_of_other_networks_is_an_error(run, tmp_path, changes):
     save(run, tmp_path, seed=0)
-    with pytest.raises(CheckpointError, match="of another model"):
-        restore.restore_agent(run.replace(**{"model.deter": 9}), tmp_path, SPACE, seed=0)
+    agent = restore.build_agent(run.replace(**changes), SPACE, seed=0)
+    with pytest.raises(CommitError, match="does not fit the networks of this run's settings"):
+        restore.read_weights(agent, tmp_path / "checkpoints" / "000001" / "weights")
+
+
+def test_a_restored_agent_goes_on_exactly_like_the_saved_one(run, tmp_path):
+    generator = np.random.default_rng(0)
+    batch = Batch(
+        image=tf.constant(generator.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)),
+        action=tf.constant(generator.uniform(-1, 1, (2, 4, 2)), tf.float32),
+        reward=tf.constant(generator.uniform(0, 1, (2, 4)), tf.float32),
+        discount=tf.ones([2, 4]),
+        is_first=tf.constant(np.arange(4)[None].repeat(2, 0) == 0),
+    )
+    agent = restore.build_agent(run, SPACE, seed=0)
+    for _ in range(2):
+        agent.train(batch)
+    restore.write_weights(agent, tmp_path / "weights")
+    expected = [{key: float(value) for key, value in agent.train(batch).items()} for _ in range(2)]
+    other = restore.build_agent(run, SPACE, seed=1)
+    restore.read_weights(other, tmp_path / "weights")
+    assert int(other.updates) == 2
+    # Equal metrics in the second step too: weights, moments, step counts and random numbers were all restored.
+    assert [{key: float(value) for key, value in other.train(batch).items()} for _ in range(2)] == expected
+
+
+def test_the_learning_rate_is_that_of_the_config_and_not_of_the_state(run, tmp_path):
+    save(run, tmp_path, seed=0)
+    agent = restore.build_agent(run.replace(**{"actor.lr": 3e-5}), SPACE, seed=0)
+    restore.read_weights(agent, tmp_path / "checkpoints" / "000001" / "weights")
+    rates = {name: float(optimizer.adam.learning_rate) for name, optimizer in agent.optimizers.items()}
+    assert rates == pytest.approx({"model": run.model.lr, "actor": 3e-5, "value": run.value.lr})
+
+
+def test_a_float16_run_is_inspected_in_float32(run, tmp_path, precision, capfd):
+    """It has a loss scale in its optimisers, which acting does not need."""
+    precision("mixed_float16")
+    saved = save(run, tmp_path, seed=3)
+    precision("float32")
+    agent, _ = restore.restore_agent(run, tmp_path, SPACE, seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(agent), weights(saved), strict=True))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_float16_brings_its_loss_scale(run, precision):
@@ -132,11 +175,3 @@ def test_float16_brings_its_loss_scale(run, precision):
         agent = restore.build_agent(run, SPACE, seed=0)
         loss = tf.constant(1.0)
         assert (float(agent.optimizers["model"].scale(loss)) > 1) == scaled
-
-
-def test_frames_are_those_at_which_the_updates_were_due():
-    schedule = {"prefill": 5000, "pretrain": 100, "train_every": 1000, "train_updates": 10}
-    for frames in (5000, 6000, 23000):
-        assert restore.frames_of(updates_due(frames, **schedule), **schedule) == frames
-    # Interrupted before, in the middle of pre-training, and in the middle of the round at 7,000 frames.
-    assert [restore.frames_of(updates, **schedule) for updates in (0, 40, 113)] == [0, 5000, 7000]

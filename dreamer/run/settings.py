@@ -1,0 +1,157 @@
+"""With which settings a run goes on: those it has, but for what the command line changes and a resume may change."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from dreamer import __version__, config
+from dreamer.run import layout
+from dreamer.run.commits import FORMAT
+from dreamer.run.files import replacing
+
+
+class SettingsError(ValueError):
+    """Settings with which the run cannot go on; the message is shown as it is."""
+
+
+class Settings(NamedTuple):
+    """config: what the run goes on with. previous: what it has had, None for a new run. changes: (key, old, new) of the
+    keys that change what is learned from here on. notes: lines for the user."""
+
+    config: config.Config
+    previous: config.Config | None
+    changes: list
+    notes: list
+
+
+def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Settings:
+    """The settings of the run in `logdir` for a command that asks for `given`; writes nothing.
+
+    allowed: keys of which the user says that they may change. Raises SettingsError where others differ, and for a run
+    of a newer format; ConfigError where the saved config cannot be read.
+    """
+    _check_allowed(allowed)
+    path = logdir / layout.CONFIG
+    if not path.exists():
+        return Settings(given, None, [], [])
+    _check_format(logdir)
+    saved = config.load_file(path)
+    notes = [
+        f"{logdir} is older than the key {key}: it goes on with {yaml(value)}, which is what it did until now."
+        for key, value in config.filled_in(path).items()
+        if key in {changed[0] for changed in saved.diff(given)}
+    ]
+    given = given.replace(
+        **{key: saved.flat()[key] for key in config.filled_in(path) if given.flat()[key] == _default(key)}
+    )
+    if saved.precision == "auto":  # releases up to 0.1 wrote down what was asked for
+        saved = saved.replace(precision=_recorded_precision(logdir) or "auto")
+    if given.precision == "auto":
+        given = given.replace(precision=saved.precision)
+    keys = {key.name: key for key in config.describe()}
+    differing = [change for change in saved.diff(given) if keys[change[0]].resume != config.FREE]
+    refused = [change for change in differing if change[0] not in allowed]
+    if refused:
+        raise SettingsError(_refusal(logdir, refused, keys))
+    return Settings(given, saved, differing, notes)
+
+
+def settle(settings: Settings, logdir: Path, frames: int) -> None:
+    """Write the settings into the run, and what changed at `frames` frames."""
+    record = _record(logdir)
+    record["changes"] += [{"frames": frames, "key": key, "from": old, "to": new} for key, old, new in settings.changes]
+    with replacing(logdir / layout.RUN) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    settings.config.save(logdir / layout.CONFIG)
+
+
+@contextlib.contextmanager
+def exclusive(logdir: Path):
+    """Hold `logdir` for this process, until the block or the process ends. BlockingIOError if another one holds it.
+
+    The directory is made if it does not exist, and taken away again if nothing was written into it.
+    """
+    made = [folder for folder in (logdir, *logdir.parents) if not folder.exists()]
+    logdir.mkdir(parents=True, exist_ok=True)
+    with open(logdir / layout.LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"{logdir} is in use by another process: wait for it or use another --logdir"
+            ) from None
+        try:
+            yield
+        finally:
+            if os.listdir(logdir) == [layout.LOCK]:
+                (logdir / layout.LOCK).unlink()
+                for folder in made:
+                    with contextlib.suppress(OSError):  # another run may have begun beside this one
+                        folder.rmdir()
+
+
+def yaml(value) -> str:
+    """A value as it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_allowed(allowed):
+    keys = {key.name: key for key in config.describe()}
+    for name in allowed:
+        if name not in keys:
+            config.load([], {name: ""})  # says what is nearest
+        if keys[name].resume == config.FIXED:
+            raise SettingsError(
+                f"--resume.allow {name}: this key cannot change on a resume, it is part of what has been learned"
+            )
+
+
+def _check_format(logdir):
+    found = _record(logdir)["format"]
+    if found != FORMAT:
+        raise SettingsError(
+            f"{logdir} has format {found}, and this release of dreamer ({__version__}) knows format {FORMAT}: go on with "
+            "the release that made it, or a newer one"
+        )
+
+
+def _record(logdir):
+    try:
+        record = json.loads((logdir / layout.RUN).read_text(encoding="utf-8"))
+        if isinstance(record["format"], int) and isinstance(record["changes"], list):
+            return record
+    except FileNotFoundError:
+        return {"format": FORMAT, "dreamer": __version__, "changes": []}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise SettingsError(
+        f'{logdir / layout.RUN} is damaged: expected {{"format": {FORMAT}, "dreamer": ..., "changes": [...]}}'
+    )
+
+
+def _recorded_precision(logdir):
+    """The precision of the last start, of a run that did not write it into its config."""
+    try:
+        lines = (logdir / layout.MACHINES).read_text(encoding="utf-8").splitlines()
+        return next(json.loads(line)["precision"] for line in reversed(lines) if line.strip())
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        return None
+
+
+def _default(name):
+    return next(key.value for key in config.describe() if key.name == name)
+
+
+def _refusal(logdir, refused, keys):
+    lines = [f"{logdir} holds a run with other settings, which cannot change on a resume:"]
+    lines += [f"  {key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in refused]
+    told = [key for key, _, _ in refused if keys[key].resume == config.TOLD]
+    ways = ["Give the saved values to resume that run", "another --logdir to start a new one"]
+    if told:
+        ways.insert(1, f"--resume.allow {' '.join(told)} to change what it learns from here on")
+    lines.append(", or ".join([", ".join(ways[:-1]), ways[-1]]) + ".")
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""Who owns a signal: SIGINT, SIGTERM and SIGHUP ask a command to stop, and this module alone decides what that does.
+
+    while a command ...                a stop ...
+    starts, or only reads              ends it at once (Stopped is raised; after GRACE seconds the process leaves by force)
+    trains (`noting`)                  is noted in `signal`, so that the loop saves and leaves; a second one ends it
+    traces (`nothing_to_lose`)         ends it at once, since everything is saved already
+
+Python runs a handler between two instructions of the main thread, so that one that comes while a library loads or a
+graph is traced waits for seconds. The system tells a thread of ours at once, through a file descriptor; Docker kills
+after 10 seconds, a preempted machine after 30.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 2.0  # seconds that a command which only reads has for tidying up
+
+
+class Stopped(BaseException):
+    """A signal asked the command to end; `code` is the exit code, 128 + the signal's number."""
+
+    def __init__(self, number):
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+class Stops:
+    """The signals of this process while the context is active. Only the main thread may enter it.
+
+    signal: number of the first signal that `noting` has noted, None before.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self._noting = self._nothing_to_lose = False
+        self._left = threading.Event()
+
+    def __enter__(self):
+        # nohup and some job systems have SIGHUP ignored: a run that was told to outlive its terminal does.
+        taken = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+        self._reading, self._writing = socket.socketpair()
+        self._writing.setblocking(False)
+        self._previous_descriptor = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._previous = {number: signal.signal(number, self._handle) for number in taken}
+        self._left.clear()
+        threading.Thread(target=self._watch, daemon=True, name="stops").start()
+        return self
+
+    def __exit__(self, *exception):
+        self._left.set()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_descriptor)
+        self._writing.close()
+
+    @contextlib.contextmanager
+    def noting(self):
+        """In the block the first stop is only noted."""
+        self._noting = True
+        try:
+            yield self
+        finally:
+            self._noting = False
+
+    @contextlib.contextmanager
+    def nothing_to_lose(self):
+        """In the block, within `noting`, a stop ends the process at once: all that it did is on disk."""
+        self._nothing_to_lose = True
+        try:
+            if self.signal:
+                raise Stopped(self.signal)
+            yield
+        finally:
+            self._nothing_to_lose = False
+
+    def _handle(self, number, frame):
+        if self._nothing_to_lose:
+            _leave(number)
+        if self._noting and self.signal is None:
+            self.signal = int(number)
+            return
+        raise Stopped(int(number))
+
+    def _watch(self):
+        with contextlib.suppress(OSError):
+            while data := self._reading.recv(1):
+                number = data[0]
+                if number not in SIGNALS or self._left.is_set():
+                    continue
+                if self._nothing_to_lose:
+                    _leave(number)
+                if not self._noting:
+                    threading.Thread(target=self._leave_after_grace, args=(number,), daemon=True).start()
+        self._reading.close()
+
+    def _leave_after_grace(self, number):
+        if not self._left.wait(GRACE):
+            _leave(number)
+
+
+_leaving = threading.Lock()
+
+
+def _leave(number):
+    """End the process without asking the main thread, which may be inside a library."""
+    if not _leaving.acquire(blocking=False):
+        threading.Event().wait()  # The other thread is about to end the process.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        os.write(2, f"dreamer: stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)

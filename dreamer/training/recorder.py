@@ -1,0 +1,163 @@
+"""The record of a run: the state that decides how it goes on, read before anything is written, committed as a whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from dreamer.run import layout, legacy
+from dreamer.run.commits import WEIGHTS, Commits
+from dreamer.run.files import replacing
+from dreamer.run.settings import settle
+from dreamer.training.restore import read_legacy_weights, read_weights
+
+
+@dataclasses.dataclass
+class State:
+    """Where a run is. What else decides its future (weights, draws, the episode in progress) is committed beside it.
+
+    stage: prefill, train, evaluate, collect or finished. frames: collected, those of the episode in progress included;
+    stored_frames, oldest: of the replay. prefill: frames of the random episodes. since, due: `due` updates belong to
+    `since` frames, and train_updates more to every train_every after them. target: frames at which collecting ends.
+    round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
+    since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
+    network has skipped. retried: environments that were built anew.
+    """
+
+    stage: str = "prefill"
+    frames: int = 0
+    updates: int = 0
+    stored_frames: int = 0
+    oldest: int = 0
+    prefill: int = 0
+    since: int = 0
+    due: int = 0
+    target: int = 0
+    round: list = dataclasses.field(default_factory=list)
+    unlogged: list = dataclasses.field(default_factory=list)
+    random_returns: list = dataclasses.field(default_factory=list)
+    scores: list = dataclasses.field(default_factory=list)
+    skipped: dict = dataclasses.field(default_factory=dict)
+    retried: int = 0
+
+
+class Recorder:
+    """Reads the state of the run in `logdir`, and commits it; settings: see run.settings.Settings.
+
+    Nothing is written before `claim`. Raises CommitError where there are states but none of them is sound.
+
+    state: see State; draws, random_draws: of the replay and of random actions; episode: of Driver.state; sizes: bytes
+    of the logs that belong to the state; notes: lines for the user.
+    """
+
+    def __init__(self, settings, logdir):
+        self._settings, self._config, self._logdir = settings, settings.config, logdir
+        self._commits = Commits(logdir / layout.COMMITS)
+        self.notes = []
+        self.draws = self.random_draws = None
+        self.episode, self.sizes = {}, dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
+        self._commit = self._legacy = None
+        previous = settings.previous
+        if previous is not None and legacy.is_legacy(logdir):
+            self.state = self._open_legacy()
+        else:
+            self._commit = self._commits.newest(self.notes.append)
+            self.state = self._open(self._commit) if self._commit else State()
+        if previous is not None:
+            self._keep_schedule(previous.loop)
+
+    def _open(self, commit):
+        fields = {field.name: commit.state[field.name] for field in dataclasses.fields(State) if field.name != "round"}
+        self.draws, self.random_draws = commit.state["draws"], commit.state["random_draws"]
+        self.sizes = commit.state["sizes"]
+        self.episode = _section(commit.arrays, "episode")
+        results = _section(commit.arrays, "round")
+        count = len(next(iter(results.values()), ()))
+        return State(**fields, round=[{key: values[n] for key, values in results.items()} for n in range(count)])
+
+    def _open_legacy(self):
+        config, logdir = self._config, self._logdir
+        frames = legacy.frames(logdir, config.env.action_repeat)
+        prefill = min(config.loop.prefill, config.steps)
+        self._legacy = legacy.newest_checkpoint(logdir)
+        scores = legacy.scores(logdir, frames)
+        finished = self._legacy and frames >= config.steps and scores and scores[-1][0] == frames
+        stage = "finished" if finished else "prefill" if frames < prefill else "train"
+        self.sizes = {name: legacy.lines_until(logdir / name, frames) for name in self.sizes}
+        self.notes.append(
+            f"{logdir} was made by an older release: it goes on from {frames:,} frames in the present format."
+        )
+        return State(
+            stage=stage,
+            frames=frames,
+            stored_frames=frames,
+            oldest=legacy.oldest(logdir),
+            prefill=prefill,
+            since=prefill,
+            due=config.loop.pretrain,
+            scores=scores,
+        )
+
+    def _keep_schedule(self, loop):
+        """Updates of the past stay due as they were where a resume changes the ratio."""
+        state, new = self.state, self._config.loop
+        if (loop.train_every, loop.train_updates) != (new.train_every, new.train_updates) and state.since:
+            rounds = max(0, state.frames - state.since) // loop.train_every
+            state.since += rounds * loop.train_every
+            state.due += rounds * loop.train_updates
+
+    def read_weights(self, agent):
+        """Load the committed weights, if there are any. Raises CommitError where they do not fit the agent."""
+        if self._commit:
+            read_weights(agent, self._commit.folder / WEIGHTS)
+        elif self._legacy:
+            self.draws = read_legacy_weights(agent, self._legacy)
+            self.state.updates = int(agent.updates)
+
+    def claim(self):
+        """From here on files of the run are written: the settings, then what has gone beyond the state goes."""
+        settle(self._settings, self._logdir, self.state.frames)
+        self._commits.drop_after(self._commit)
+        self._write_scores()
+
+    def commit(self, *, score, draws, random_draws, sizes, episode, write_weights):
+        """Commit the state. score: of the evaluation that these weights have just had. Raises OSError."""
+        values = dataclasses.asdict(self.state) | {
+            "score": score,
+            "draws": draws,
+            "random_draws": random_draws,
+            "sizes": sizes,
+        }
+        results = values.pop("round")
+        arrays = {f"episode/{name}": value for name, value in episode.items()}
+        if results:
+            keys = results[0]
+            arrays |= {f"round/{key}": np.array([result[key] for result in results], np.float32) for key in keys}
+        self._commits.write(values, arrays, write_weights)
+
+    def write_score(self, frames, score):
+        """Add a point to scores.json."""
+        self.state.scores.append([frames, score])
+        self._write_scores()
+
+    def write_random(self, whole_games):
+        """Write random.json: returns of the random episodes, unless they are of less than whole games."""
+        returns = self.state.random_returns
+        if returns and whole_games:
+            summary = {"mean": float(np.mean(returns)), "std": float(np.std(returns)), "episodes": len(returns)}
+            with replacing(self._logdir / layout.RANDOM) as path:
+                path.write_text(json.dumps(summary) + "\n")
+
+    def _write_scores(self):
+        path, config = self._logdir / layout.SCORES, self._config
+        if not self.state.scores:
+            path.unlink(missing_ok=True)
+            return
+        content = {"task": f"{config.suite}_{config.task}", "method": config.method, "seed": config.seed}
+        content |= {name: [point[axis] for point in self.state.scores] for axis, name in enumerate(("xs", "ys"))}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _section(arrays, name):
+    return {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}

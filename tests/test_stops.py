@@ -1,0 +1,93 @@
+"""Signals, sent to processes of their own: what a stop does depends on what the process is doing, not on the clock."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+COMMAND = """
+import os, signal, sys, time
+from dreamer.stops import Stops, Stopped
+
+def send(number=int(sys.argv[1])):
+    os.kill(os.getpid(), number)
+
+
+lock = __import__("threading").Lock()
+lock.acquire()
+with Stops() as stops:
+"""
+
+
+def run(block, number, prefix=""):
+    code = prefix + COMMAND + "".join(f"    {line}\n" for line in block.strip().splitlines())
+    return subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_trains_notes_the_first_stop_and_ends_with_the_second(number):
+    done = run(
+        """
+with stops.noting():
+    send()
+    print("noted", stops.signal)
+    try:
+        send()
+    except Stopped as error:
+        print("stopped", error.code)
+""",
+        number,
+    )
+    assert done.stdout.split() == ["noted", str(int(number)), "stopped", str(128 + number)], done.stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_only_reads_is_stopped_at_once(number):
+    done = run("try:\n    send()\nexcept Stopped as error:\n    print(error, error.code)", number)
+    assert done.stdout.split() == [signal.Signals(number).name, str(128 + number)], done.stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("work", ["lock.acquire()", "time.sleep(1e6)"])
+def test_what_has_nothing_to_lose_ends_even_inside_of_a_library(number, work):
+    block = f"""
+import threading
+with stops.noting(), stops.nothing_to_lose():
+    threading.Timer(0.1, send).start()
+    {work}
+"""
+    done = run(block, number)
+    assert done.returncode == 128 + number
+    assert done.stderr == f"dreamer: stopped by {signal.Signals(number).name}\n"
+
+
+def test_a_stop_that_was_noted_before_ends_what_has_nothing_to_lose():
+    block = """
+with stops.noting():
+    send()
+    try:
+        with stops.nothing_to_lose():
+            print("not reached")
+    except Stopped as error:
+        print(error.code)
+"""
+    assert run(block, signal.SIGTERM).stdout.split() == ["143"]
+
+
+def test_a_hangup_that_was_ignored_stays_ignored():
+    """As under nohup."""
+    done = run("send()\nprint('alive')", signal.SIGHUP, "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
+    assert done.stdout.split() == ["alive"]
+
+
+def test_handlers_come_back():
+    block = (
+        "before = stops._previous[signal.SIGTERM]\nstops.__exit__()\nassert signal.getsignal(signal.SIGTERM) == before"
+    )
+    prefix = "import atexit\n"
+    code = prefix + COMMAND.replace("with Stops() as stops:", "if stops := Stops().__enter__():")
+    code += "".join(f"    {line}\n" for line in block.splitlines())
+    done = subprocess.run([sys.executable, "-c", code, "15"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
