@@ -21,10 +21,17 @@ from typing import NamedTuple
 
 from dreamer import __version__, config, stops
 from dreamer.config import ConfigError
-from dreamer.run import settings
+from dreamer.run import formats, settings
 
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
 INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
+
+# What the system says about a path that the user has no way to, rather than about a fault of the program.
+UNUSABLE = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
+PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 
 HELP = """\
 usage: dreamer [COMMAND] ...
@@ -79,9 +86,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(f"the package {error.name} is not installed: `make setup` installs it, see `dreamer doctor`", 1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
+        if error.errno in UNUSABLE and _is_named(error.filename, words):
+            return _fail(f"{formats.shown(error.filename)}: {error.strerror}", 2)
+        raise
 
 
 class TrainWords(NamedTuple):
@@ -117,7 +126,10 @@ def parse_train(words: list[str]) -> TrainWords:
         elif name == "resume.allow":
             allowed += values
         elif name == "logdir":
-            logdir = Path(values[0]).expanduser()
+            try:
+                logdir = _path(values[0])
+            except argparse.ArgumentTypeError as error:
+                raise UsageError(f"--logdir: {error}") from error
         else:
             overrides[name] = values[0]
     return TrainWords(overlays, overrides, logdir, allowed, profile)
@@ -174,8 +186,8 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
         words = ["train", *words]
     name, *words = words
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.0)[0]
-        raise UsageError(f"unknown command {name!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
+        raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
     if name == "train":
         return _train(words, active)
     return COMMANDS[name][0](words)
@@ -217,7 +229,7 @@ def _train(words: list[str], active: stops.Stops) -> int:
 def _eval(words: list[str]) -> int:
     parser = _run_parser("eval", "Play episodes with the newest checkpoint's mode actions: returns, as text and JSON.")
     parser.add_argument("--episodes", type=_positive, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="the first 12 of them, side by side")
+    parser.add_argument("--video", type=_path, metavar="FILE.mp4", help="the first 12 of them, side by side")
     args = _parse(parser, words)
     if args is None:
         return 0
@@ -242,7 +254,7 @@ def _imagine(words: list[str]) -> int:
         "Show what the newest checkpoint's world model predicts open-loop: it sees 5 steps of each of some new "
         "episodes and imagines the next ones from the actions alone. Truth, model, error and rewards as a video.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the video, .gif or .mp4")
+    parser.add_argument("--out", type=_path, required=True, metavar="FILE", help="the video, .gif or .mp4")
     parser.add_argument("--episodes", type=_positive, default=5, metavar="N", help="columns of the video (default: 5)")
     parser.add_argument("--horizon", type=_positive, default=45, metavar="N", help="imagined steps (default: 45)")
     args = _parse(parser, words)
@@ -309,7 +321,7 @@ def _what_is_missing(logdir: Path) -> str:
 
 def _run_parser(command: str, description: str) -> "_Parser":
     parser = _parser(command, description)
-    parser.add_argument("--logdir", type=Path, required=True, metavar="RUN", help="log directory of the run")
+    parser.add_argument("--logdir", type=_path, required=True, metavar="RUN", help="log directory of the run")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="decides the episodes (default: 0)")
     parser.add_argument(
         "--best", action="store_true", help="the agent of the best evaluation among the states kept, not the newest"
@@ -320,15 +332,41 @@ def _run_parser(command: str, description: str) -> "_Parser":
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
+    if not (number := _whole(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text[:40]!r}")
+    return number
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or above, got {text!r}")
-    return int(text)
+    if (number := _whole(text)) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or above, got {text[:40]!r}")
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """A whole number that 64 bits take, None for any other text."""
+    number = int(text) if text.isdecimal() and len(text) < 20 else None
+    return number if number is not None and number < 2**63 else None
+
+
+def _path(text: str) -> Path:
+    """A path with ~ and ~user replaced, for argparse: told here if no file can ever have it."""
+    try:
+        path = Path(text).expanduser()
+        parts = [os.fsencode(path), *map(os.fsencode, path.parts)]
+    except (RuntimeError, UnicodeEncodeError) as error:
+        problem = "there is no such user" if isinstance(error, RuntimeError) else "it is no valid text"
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: {problem}") from error
+    if b"\0" in parts[0]:
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: a path cannot hold a NUL")
+    if len(parts[0]) > PATH_BYTES or max(map(len, parts[1:]), default=0) > NAME_BYTES:
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: longer than a file system takes")
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise argparse.ArgumentTypeError(f"{formats.shown(text)}: {error.strerror}") from error
+    return path
 
 
 def _check_task(run: config.Config) -> None:
@@ -340,6 +378,17 @@ def _check_task(run: config.Config) -> None:
         raise UsageError(error) from error
     if problem := envs.missing(run.suite):
         raise UsageError(problem)
+    if envs.SUITES[run.suite].opengl and run.env.renderer == "auto":
+        _check_platform()
+
+
+def _check_platform() -> None:
+    """Raises UsageError if the user's MUJOCO_GL is no platform: found out while rendering, it would be a fault."""
+    from dreamer.envs.rendering import BACKENDS
+
+    given = os.environ.get("MUJOCO_GL", "").lower()
+    if given not in ("", *BACKENDS):
+        raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
 
 
 def _prepare(run: config.Config, resume: bool = False) -> str:
@@ -477,7 +526,7 @@ def _doctor(words: list[str]) -> int:
 def _plot(words: list[str]) -> int:
     parser = _results_parser("plot", "Draw learning curves of runs: a figure per suite, and one of all tasks together.")
     parser.add_argument("--published", action="store_true", help="draw published curves and scores beside them")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory")
+    parser.add_argument("--out", type=_path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory")
     args = _parse(parser, words)
     if args is None:
         return 0
@@ -515,7 +564,7 @@ def _report(words: list[str]) -> int:
         "Write one HTML page about runs, which needs no network: scores beside the paper's, curves, videos, errors of "
         "the world model, settings, time.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="where the page goes")
+    parser.add_argument("--out", type=_path, required=True, metavar="FILE.html", help="where the page goes")
     args = _parse(parser, words)
     if args is None:
         return 0
@@ -531,7 +580,7 @@ def _results_parser(command: str, description: str) -> "_Parser":
     """For the commands that show many runs."""
     parser = _parser(command, description)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="log directory, a folder of them, a score file"
+        "runs", nargs="+", type=_path, metavar="RUN", help="log directory, a folder of them, a score file"
     )
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these; 'walker_*' is a pattern")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, patterns too")
@@ -542,13 +591,13 @@ def _results_parser(command: str, description: str) -> "_Parser":
 
 
 def _frames(text: str) -> float:
-    """A positive number of frames, for argparse."""
+    """A number of frames, for argparse: at least one, and no more than any run has."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number of frames, got {text!r}")
+    if not 1 <= number <= 1e15:
+        raise argparse.ArgumentTypeError(f"expected a number of frames from 1 to 1e15, got {text[:40]!r}")
     return number
 
 
@@ -562,7 +611,15 @@ def _results_errors(out: Path | None = None):
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UsageError(f"{error.filename or out}: {error.strerror}") from error
+        raise UsageError(f"{formats.shown(error.filename or out)}: {error.strerror}") from error
+
+
+def _is_named(filename, words: list[str]) -> bool:
+    """Whether a path is one of the command line's words, or lies below one."""
+    path = Path(os.path.abspath(str(filename)))
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    given = {Path(os.path.abspath(os.path.expanduser(value))) for value in values if value}
+    return filename is not None and not given.isdisjoint({path, *path.parents})
 
 
 COMMANDS = {
@@ -606,7 +663,11 @@ def _wrap(head: str, text: str, width: int | None) -> list[str]:
 
 def _show(text: str) -> int:
     try:
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            # A terminal without Unicode, or a file whose name is none.
+            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
     except BrokenPipeError:
         # `dreamer configs | head`: the reader has what it wanted; the interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -614,5 +675,5 @@ def _show(text: str) -> int:
 
 
 def _fail(message, code: int) -> int:
-    print(f"dreamer: {message}", file=sys.stderr, flush=True)
+    print(f"dreamer: {formats.one_line(message)}", file=sys.stderr, flush=True)
     return code

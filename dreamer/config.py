@@ -19,6 +19,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dreamer.run import formats
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COMMAND_LINE = "command line"
 
@@ -213,6 +215,7 @@ def overlay_path(name: str) -> Path:
         return CONFIGS / f"{name}.yaml"
     if name == "defaults":
         raise ConfigError("the defaults are always loaded first: leave 'defaults' out of the overlays")
+    name = name[-100:]
     near = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"unknown overlay {name!r}: {hint}there are {', '.join(known)} in {CONFIGS}")
@@ -274,25 +277,10 @@ def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:
 
 
 def _parse(path: Path):
-    # Here and not above, so that `dreamer doctor` can tell where the package is missing.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = " ".join((error.problem or error.context or "not YAML").split())
-        raise ConfigError(f"{path}:{mark.line + 1}: {problem}" if mark else f"{path}: {problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected lines of `key: value`")
-    return tree
+        return formats.yaml_tree(path, comments=True)
+    except formats.FormatError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _read(path: Path) -> list[tuple[str, Any, str]]:
@@ -307,7 +295,12 @@ def _flatten(tree: dict, file: str, prefix: str = ""):
         if isinstance(value, dict):
             yield from _flatten(value, file, f"{key}.")
         else:
-            yield key, value, f"{file}:{tree.lc.key(name)[0] + 1}" if hasattr(tree, "lc") else file
+            yield key, value, f"{file}:{_line(tree, name)}" if hasattr(tree, "lc") else file
+
+
+def _line(tree, name) -> int:
+    # A key that is merged in, `<<: {key: value}`, has no line of its own.
+    return (tree.lc.key(name) if name in (tree.lc.data or ()) else (tree.lc.line,))[0] + 1
 
 
 def _nest(flat: dict[str, Any]) -> dict:
@@ -345,7 +338,8 @@ def _unknown_key(name: str, where: str) -> str:
         close = difflib.get_close_matches(last, set(lasts.values()), n=1)
         near = [key for key in known if lasts[key] in close]
     hint = f"did you mean {' or '.join(dashes + key for key in near)}?" if near else "`dreamer configs` lists all keys"
-    return f"unknown key {dashes}{name} ({where}): {hint}"
+    name = formats.one_line(name)
+    return f"unknown key {dashes}{name if len(name) <= 60 else f'{name[:57]}...'} ({where}): {hint}"
 
 
 def _dashes(where: str) -> str:
@@ -356,15 +350,26 @@ def _check(key: Key, value, where: str):
     """The value as the key's type. A string is read as that type; raises ConfigError."""
     result = _convert(value, key.type)
     if result is None or (key.allowed is not None and result not in key.allowed):
-        shown = "nothing" if value is None else repr(value) if key.type is str else " ".join(str(value).split())
+        shown = "nothing" if value is None else _in_words(value, key.type)
         raise ConfigError(f"{_dashes(where)}{key.name}: expected {key.expected}, got {shown} ({where})")
     return result
+
+
+def _in_words(value, kind: type) -> str:
+    """A value that was refused, for a message: on one line, and no longer than one reads."""
+    try:
+        text = repr(value) if kind is str else str(value)
+    except ValueError:  # the interpreter prints no integers of more than some thousand digits
+        text = "a number of too many digits"
+    text = formats.one_line(text)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _convert(value, kind: type):
     """The value as int, float, bool or str without losing anything, None where that cannot be."""
     if kind is str:
-        return str(value) if isinstance(value, str) else None
+        # What cannot be printed could not be saved either, or would not read back the same.
+        return str(value) if isinstance(value, str) and value.isprintable() else None
     if kind is bool:
         return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value))
     if isinstance(value, bool) or not isinstance(value, int | float | str):

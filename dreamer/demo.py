@@ -1,12 +1,12 @@
 """`make demo`: train a small Dreamer from pixels on a DM Control task, and show what it has learned."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
 from dreamer import cli
 from dreamer.results import curves, horizon, plot, published, report, runs, scores
+from dreamer.run import formats
 
 TASK, STEPS, OVERLAYS = "cheetah_run", 20_000, ("dmc", "small")
 MINUTES = "10 minutes on 2 cores"  # TODO-LEAD: as measured, for the line that the demo begins with
@@ -90,9 +90,9 @@ def pictures(directory, run, theirs):
 def random_policy(directory):
     """The run's random.json; None without a usable one: an interrupted run may have none, and nothing depends on it."""
     try:
-        content = json.loads((directory / "random.json").read_text(encoding="utf-8"))
+        content = formats.document(directory / "random.json")
         return {"mean": float(content["mean"]), "episodes": int(content["episodes"])}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 

@@ -156,7 +156,7 @@ def test_every_other_key_needs_the_users_word_or_cannot_change(started, capsys, 
     capsys.readouterr()
     assert cli.main(words) == 2
     message = capsys.readouterr().err
-    assert f"  {key.name}: saved " in message
+    assert f"({key.name}: saved " in message
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
     told = key.resume == config.TOLD
     assert (f"--resume.allow {key.name}" in message) == told
@@ -172,11 +172,9 @@ def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, ca
     words = ["--logdir", "run", "--replay.batch", "16", "--model.discount_head", "true", "--steps", "9000"]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "dreamer: run holds a run with other settings, which cannot change on a resume:",
-        "  replay.batch: saved 50, given 16",
-        "  model.discount_head: saved false, given true",
-        "Give the saved values to resume that run, --resume.allow replay.batch to change what it learns from here on, "
-        "or another --logdir to start a new one.",
+        "dreamer: run holds a run with other settings, which cannot change on a resume (replay.batch: saved 50, given "
+        "16; model.discount_head: saved false, given true): give the saved values to resume that run, --resume.allow "
+        "replay.batch to change what it learns from here on, or another --logdir to start a new one"
     ]
     assert len(started) == 1
     assert Path("run/config.yaml").read_bytes() == before
@@ -305,7 +303,7 @@ def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_setti
 
     monkeypatch.setattr(settings, "exclusive", late)
     assert cli.main(["--logdir", "run", "--replay.batch", "16"]) == 2
-    assert "  replay.batch: saved 50, given 16" in capsys.readouterr().err.splitlines()
+    assert "(replay.batch: saved 50, given 16)" in capsys.readouterr().err
     assert config.load_file("run/config.yaml") == config.load()
     assert started == []
 
@@ -324,6 +322,34 @@ def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeyp
 
     monkeypatch.setattr(training.loop, "train", fail)
     assert text in complaint(capsys, [], code=code)
+
+
+@pytest.mark.parametrize(
+    ("words", "filename", "told"),
+    [
+        (["--logdir", "here"], "here/config.yaml", True),
+        (["--logdir=~/here/"], os.path.expanduser("~/here"), True),
+        (["--logdir", "here"], os.path.abspath(os.sep), False),
+        (["--logdir", "here"], "hereafter", False),
+        (["--logdir", "here"], None, False),
+        ([], "runs/x", False),
+    ],
+)
+def test_a_path_that_was_given_and_cannot_be_used(words, filename, told, started, monkeypatch, capsys):
+    error = PermissionError(errno.EACCES, "Permission denied", filename)
+    monkeypatch.setattr(cli, "claim_logdir", lambda *arguments: (_ for _ in ()).throw(error))
+    if told:
+        assert complaint(capsys, words) == f"{filename}: Permission denied"
+    else:
+        with pytest.raises(PermissionError):
+            cli.main(words)
+
+
+def test_a_path_that_standard_output_cannot_say(monkeypatch, tmp_path):
+    with (tmp_path / "out").open("w", encoding="ascii") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert cli._show("\u00e4\udcff") == 0
+    assert (tmp_path / "out").read_text() == "\\xe4\\udcff\n"
 
 
 def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
@@ -529,9 +555,9 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "3x"])
+@pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e16", "nan", "inf", "3x"])
 def test_a_window_that_is_no_number_of_frames(value, capsys):
-    expected = f"argument --bin: expected a positive number of frames, got {value!r} (see `dreamer plot --help`)"
+    expected = f"argument --bin: expected a number of frames from 1 to 1e15, got {value!r} (see `dreamer plot --help`)"
     assert complaint(capsys, ["plot", "a", "--out", "f", f"--bin={value}"]) == expected
 
 

@@ -183,7 +183,24 @@ def test_files_that_hold_no_mapping(configs):
     (configs / "bad.yaml").write_text("- a\n- b\n")
     assert "expected lines of `key: value`" in message(config.load, ["bad"])
     (configs / "bad.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "not YAML" in message(config.load, ["bad"])
+    assert "not UTF-8 text (line 1, byte 0xff)" in message(config.load, ["bad"])
+
+
+def test_a_key_that_is_merged_in_has_the_line_of_its_section(configs):
+    (configs / "merged.yaml").write_text("name: b\npart:\n  <<: {count: 6, rate: 0.25}\n")
+    assert config.load(["merged"]).part.count == 6
+    (configs / "bad.yaml").write_text("name: b\npart:\n  <<: {count: 0}\n")
+    assert message(config.load, ["bad"]) == "part.count: expected a whole number (>= 1), got 0 (configs/bad.yaml:3)"
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\t", "\0", "\x1b[0m", "\ud800", "\u2028"])
+def test_text_is_what_can_be_printed(configs, text):
+    assert "--text: expected a text, got '" in message(config.load, [], {"text": text})
+
+
+def test_what_is_told_of_a_value_is_short(configs):
+    for key, value in (("text", ["x" * 9999]), ("part.count", 10**5000), ("part.count", "9" * 9999), ("x" * 9999, 1)):
+        assert len(message(config.load, [], {key: value})) < 200
 
 
 def test_unknown_overlay_names_the_nearest_and_lists_all(configs):

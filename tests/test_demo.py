@@ -124,4 +124,4 @@ def test_a_demo_that_stops_says_nothing_more(commands, monkeypatch, capsys):
 def test_a_demo_without_evaluation_ends_in_one_line(commands, monkeypatch, capsys):
     monkeypatch.setattr(demo.cli, "main", lambda words: 0)
     assert demo.main([]) == 1
-    assert "dreamer: nothing to show" in capsys.readouterr().err
+    assert ": No such file or directory" in capsys.readouterr().err

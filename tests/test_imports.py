@@ -12,31 +12,42 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dreamer"
 # Part of the package to the other parts that it may import.
 MAY_IMPORT = {
     "types": set(),
-    "config": set(),
+    "formats": set(),
+    "seeds": set(),
+    "stops": set(),
+    "config": {"formats"},
     "hardware": set(),
     "nets": {"types"},
     "world_model": {"nets", "types"},
     "behavior": {"nets", "types"},
     "agents": {"behavior", "world_model", "nets", "types"},
     "envs": {"types"},
-    "replay": {"types"},
-    "results": {"types"},
-    "training": {"agents", "envs", "replay", "results", "types"},
+    "replay": {"run", "types"},
+    "run": {"config", "formats"},
+    "results": {"formats", "run", "types"},
+    "training": {"agents", "envs", "formats", "replay", "results", "run", "seeds", "stops", "types"},
     "doctor": {"config", "envs", "hardware"},
-    "cli": {"config", "doctor", "envs", "hardware", "results", "training"},
+    "cli": {"config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"},
     "__main__": {"cli"},
-    "demo": {"cli", "config", "envs", "results", "training"},
+    "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},
 }
 HEAVY = {"tensorflow", "keras", "tensorflow_probability", "tf_keras", "matplotlib"}
 # Worker processes and every start of the command import these.
-LIGHT = ("cli", "__main__", "config", "hardware", "doctor", "types", "envs")
+LIGHT = ("cli", "__main__", "config", "formats", "hardware", "doctor", "types", "envs", "run")
+# The cellar of run/: config stands on it, and the rest of run/ may read a config.
+CELLAR = "run.formats"
+# Who parses JSON: the reader, and those whose JSON is in no file of a run but said by a process or held in an array.
+# commits.py, legacy.py and settings.py check what they parse on their own: they alone decide whether a run can go on.
+PARSE_JSON = {"run/formats.py", "envs/rendering.py", "doctor.py", "training/restore.py"}
+PARSE_JSON |= {"run/commits.py", "run/legacy.py", "run/settings.py"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def part_of(path: Path) -> str:
     """The room or the file directly under the package; the package's own __init__ is "__init__"."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    inside = path.relative_to(PACKAGE)
+    return "formats" if ".".join(inside.with_suffix("").parts) == CELLAR else inside.parts[0].removesuffix(".py")
 
 
 def imported(tree: ast.AST, package: str, nodes=None) -> set[str]:
@@ -62,8 +73,11 @@ def at_import_time(tree: ast.AST):
 
 def parts(names: set[str]) -> set[str]:
     """Parts of our package among dotted names."""
-    ours = {name.split(".")[1] for name in names if name.startswith("dreamer.")}
-    return {name for name in ours if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()}
+    ours = {name.removeprefix("dreamer.") for name in names if name.startswith("dreamer.")}
+    cellar = {name for name in ours if f"{name}.".startswith(f"{CELLAR}.")}
+    rooms = {name.split(".")[0] for name in ours - cellar}
+    found = {name for name in rooms if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()}
+    return found | ({"formats"} if cellar else set())
 
 
 def read(path: Path) -> tuple[ast.AST, str]:
@@ -101,6 +115,20 @@ def test_light_modules_import_nothing_heavy_at_their_top(path):
     nodes = tree if part_of(path) == "envs" else None
     names = imported(tree, package, ast.walk(nodes) if nodes else at_import_time(tree))
     assert not {name.split(".")[0] for name in names} & HEAVY
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Dotted names of what a module calls, as far as they are written as names."""
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_one_reader_parses_the_files_of_runs():
+    parsers = {"json.load", "json.loads", "json.JSONDecoder", "yaml.safe_load", "yaml.load"}
+    found = {str(path.relative_to(PACKAGE)) for path in MODULES if calls(read(path)[0]) & parsers}
+    assert found <= PARSE_JSON
+    assert "run/formats.py" in found
+    yaml = {str(path.relative_to(PACKAGE)) for path in MODULES if "YAML" in calls(read(path)[0])}
+    assert yaml == {"run/formats.py", "config.py"}  # config.py writes it
 
 
 def test_nothing_imports_tf_keras():

@@ -51,10 +51,11 @@ def rows(
     window: frames over which to average, as in curves.align; long curves are averaged in any case. mixed: settings in
     which runs differ, as runs.mixed_settings returns them.
     """
-    table, mixed = [], mixed or {}
+    table, mixed, groups = [], mixed or {}, curves.grouped(entries)
+    methods = curves.methods_of(entries)
     for task in curves.tasks_of(entries):
-        for method in curves.methods_of(entries):
-            if runs := curves.of(entries, task, method):
+        for method in methods:
+            if runs := groups.get((task, method)):
                 frames, returns = curves.last_common(*curves.align(runs, window=window))
                 curve = published.curve(task)
                 theirs = curve.at(frames) if curve else None

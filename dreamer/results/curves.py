@@ -1,10 +1,8 @@
 """What figures, tables and reports share: which runs are meant, on which frames they meet, and what they are called."""
 
 import fnmatch
-import json
-import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,9 +10,14 @@ import numpy as np
 
 from dreamer.results import runs as run_files
 from dreamer.results import scores
+from dreamer.run import formats
+from dreamer.run.formats import FormatError, MissingError, shown
 
 NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
 SUITES = {"dmc": "DM Control", "atari": "Atari", "dmlab": "DeepMind Lab", "gym": "Gymnasium", "toy": "Toy"}
+COMPLAINTS = 20  # lines on stderr about files, before they are only counted
+LONGEST = 1000  # characters of a pattern
+POINTS = 10_000  # of a curve: more than any screen has columns
 
 
 def collect(
@@ -23,28 +26,42 @@ def collect(
     """Scores of all runs at or below `runs` whose task and method are asked for; None asks for all.
 
     tasks: names with or without their suite, and patterns ("walker_walk", "dmc_walker_walk", "cartpole_*").
-    Files that cannot be used are named on stderr, one line each. Raises ValueError if no run is left, or if a name
-    fits none.
+    Files below a directory that cannot be used are named on stderr, one line each. Raises ValueError if a file that is
+    itself one of `runs` cannot, if no run is left, or if a name fits none.
     """
-    runs = [Path(run) for run in runs]
     entries, problems = scores.find(runs)
-    complain(problems)
     if not entries:
-        where = ", ".join(map(str, runs)) or "no paths"
-        raise ValueError(f"nothing to show: no usable {scores.FILENAME} in {where}")
+        more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
+        first = problems[0].removesuffix(": left out") if problems else "no paths"
+        raise ValueError(f"nothing to show: {first}{more}")
     # Every name must fit something, so that a slip of the pen does not silently leave a task out.
     wanted_tasks = _matching("task", tasks, {entry.task for entry in entries})
     wanted_methods = _matching("method", methods, {entry.method for entry in entries})
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
-        raise ValueError(f"nothing to show: no run of {', '.join(wanted_methods)} on {', '.join(wanted_tasks)}")
+        raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
+    complain(problems)  # not beside an error, which is one line
     return chosen
 
 
 def complain(problems: Iterable[str]) -> None:
-    """Name on stderr what is left out, one line each."""
-    for problem in problems:
-        print(problem, file=sys.stderr)
+    """Name on stderr what is left out, one line each; from a number on that nobody reads, say how many more."""
+    problems = list(problems)
+    for problem in problems[:COMPLAINTS]:
+        print(formats.one_line(problem), file=sys.stderr)
+    if more := problems[COMPLAINTS:]:
+        print(f"and {len(more):,} more lines like these", file=sys.stderr)
+
+
+def refuse_many(entries: Iterable[scores.Scores], *, tasks: int, methods: int, what: str) -> None:
+    """Raises ValueError, which tells how to choose, if there are more tasks or methods than `what` can show."""
+    entries = list(entries)
+    for kind, names, most in (("tasks", tasks_of(entries), tasks), ("methods", methods_of(entries), methods)):
+        if len(names) > most:
+            raise ValueError(
+                f"{len(names):,} {kind} are too many for {what}, which takes {most}: choose some with --{kind}, "
+                f"such as --{kind} {names[0]!r} (patterns too: '{names[0][:8]}*')"
+            )
 
 
 def tasks_of(entries: Iterable[scores.Scores]) -> list[str]:
@@ -60,7 +77,15 @@ def methods_of(entries: Iterable[scores.Scores]) -> list[str]:
 
 def of(entries: Iterable[scores.Scores], task: str, method: str) -> list[scores.Scores]:
     """The runs of a method on a task, in the order of their seeds."""
-    return sorted((entry for entry in entries if (entry.task, entry.method) == (task, method)), key=seed_order)
+    return grouped(entries).get((task, method), [])
+
+
+def grouped(entries: Iterable[scores.Scores]) -> dict[tuple[str, str], list[scores.Scores]]:
+    """{(task, method): its runs in the order of their seeds}."""
+    groups = defaultdict(list)
+    for entry in sorted(entries, key=seed_order):
+        groups[entry.task, entry.method].append(entry)
+    return dict(groups)
 
 
 def seed_order(run: scores.Scores) -> tuple:
@@ -77,15 +102,14 @@ def random_returns(entries: list[scores.Scores]) -> tuple[dict[str, float], list
     returns, episodes, problems = Counter(), Counter(), []
     for entry in entries:
         path = entry.path.parent / "random.json"
-        if holds[entry.path] > 1 or not path.exists():
+        if holds[entry.path] > 1:
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            mean, count = float(content["mean"]), int(content["episodes"])
-            if not (math.isfinite(mean) and count > 0):
-                raise ValueError(f"mean is {mean}, episodes {count}")
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            problems.append(f'{path}: expected {{"mean": return, "std": .., "episodes": n}} ({error})')
+            mean, count = _read_random(path)
+        except MissingError:
+            continue
+        except FormatError as error:
+            problems.append(f"{error}: left out")
             continue
         returns[entry.task] += mean * count
         episodes[entry.task] += count
@@ -109,7 +133,7 @@ def mixed_settings(entries: list[scores.Scores]) -> dict[tuple[str, str], dict[s
 
 def settings_in_words(keys: dict[str, list], most: int | None = None) -> str:
     """Keys and their values as runs.mixed_settings has them, the first `most` of them: "model.deter 200 or 50"."""
-    texts = [f"{key} {' or '.join(map(run_files.in_words, values))}" for key, values in keys.items()]
+    texts = [f"{key} {_some(map(run_files.in_words, values), ' or ')}" for key, values in keys.items()]
     if most is not None and len(texts) > most:
         texts[most:] = [f"and {len(texts) - most} more"]
     return ", ".join(texts)
@@ -122,31 +146,43 @@ def align(runs: list[scores.Scores], *, window: float | None = None, bins: int =
     of its points in the window. Without, and with few points, xs are all frames at which some run was evaluated, and
     the other runs are interpolated between their points, never beyond their ends; frames of different runs that are
     closer together than a thousandth of all are one, their mean, because episodes do not end in step. With more than
-    2 * bins, the frames are cut into `bins` equal windows.
+    2 * bins, the frames are cut into `bins` equal windows. Raises ValueError if a window leaves more than POINTS.
     """
-    grid = np.unique(np.concatenate([run.xs for run in runs])).astype(float)
+    points = [(np.asarray(run.xs, float), np.asarray(run.ys, float)) for run in runs]
+    grid = np.unique(np.concatenate([xs for xs, _ in points]))
     if window is None and len(grid) <= 2 * bins:
-        place = np.cumsum(np.diff(grid, prepend=grid[0]) > (grid[-1] - grid[0]) / 1000)  # of each frame among the xs
-        if any(len(set(place[np.searchsorted(grid, run.xs)])) < len(set(run.xs)) for run in runs):
-            place = np.arange(len(grid))
-        xs = np.bincount(place, grid) / np.bincount(place)
-        ys = []
-        for run in runs:
-            order = np.argsort(run.xs)
-            own = xs[place[np.searchsorted(grid, np.take(run.xs, order))]]
-            ys.append(np.interp(xs, own, np.take(run.ys, order), left=np.nan, right=np.nan))
-        return xs, np.stack(ys)
+        return _interpolate(points, grid)
     if window is None:
         edges = np.linspace(grid[0], grid[-1], bins + 1)
+        centres = (edges[:-1] + edges[1:]) / 2
+        places = [np.searchsorted(edges[1:-1], xs, side="right") for xs, _ in points]
     else:
-        edges = window * np.arange(grid[0] // window, grid[-1] // window + 2)
-    ys = np.full((len(runs), len(edges) - 1), np.nan)
-    for row, run in enumerate(runs):
-        index = np.searchsorted(edges[1:-1], run.xs, side="right")
-        counts, sums = (np.bincount(index, weights, minlength=len(edges) - 1) for weights in (None, run.ys))
+        # Windows that hold no frames are none: between two evaluations there may be more of them than memory takes.
+        windows = np.unique(grid // window)
+        if len(windows) > POINTS:
+            raise ValueError(f"--bin {window:g} leaves {len(windows):,} points of a curve, expected at most {POINTS:,}")
+        centres = (windows + 0.5) * window
+        places = [np.searchsorted(windows, xs // window) for xs, _ in points]
+    ys = np.full((len(runs), len(centres)), np.nan)
+    for row, (index, (_, values)) in enumerate(zip(places, points, strict=True)):
+        counts, sums = (np.bincount(index, weights, minlength=len(centres)) for weights in (None, values))
         ys[row, counts > 0] = sums[counts > 0] / counts[counts > 0]
     filled = np.isfinite(ys).any(axis=0)
-    return ((edges[:-1] + edges[1:]) / 2)[filled], ys[:, filled]
+    return centres[filled], ys[:, filled]
+
+
+def _interpolate(points: list[tuple[np.ndarray, np.ndarray]], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`align` at the frames of `grid` themselves. points: (frames, values) of every run."""
+    place = np.cumsum(np.diff(grid, prepend=grid[0]) > (grid[-1] - grid[0]) / 1000)  # of each frame among the xs
+    if any(len(np.unique(place[np.searchsorted(grid, own)])) < len(np.unique(own)) for own, _ in points):
+        place = np.arange(len(grid))
+    xs = np.bincount(place, grid) / np.bincount(place)
+    ys = []
+    for frames, values in points:
+        order = np.argsort(frames)
+        own = xs[place[np.searchsorted(grid, frames[order])]]
+        ys.append(np.interp(xs, own, values[order], left=np.nan, right=np.nan))
+    return xs, np.stack(ys)
 
 
 def spread(ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,11 +234,27 @@ def _matching(kind: str, patterns: Iterable[str] | None, names: set[str]) -> lis
         return sorted(names)
     found = set()
     for pattern in patterns:
+        pattern = pattern[:LONGEST]  # a longer one takes seconds, and fits no name
         fits = {name for name in names if any(fnmatch.fnmatchcase(form, pattern) for form in _forms(name))}
         if not fits:
-            raise ValueError(f"no run of the {kind} {pattern!r}: there are {', '.join(sorted(names))}")
+            raise ValueError(f"no run of the {kind} {pattern[:80]!r}: there are {_some(sorted(names))}")
         found |= fits
     return sorted(found)
+
+
+def _some(texts: Iterable[str], joint: str = ", ", most: int = 30) -> str:
+    """Texts for a message: so many that it can still be read."""
+    texts = list(texts)
+    return joint.join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
+
+
+def _read_random(path: Path) -> tuple[float, int]:
+    """Mean return and number of episodes of random.json. Raises FormatError."""
+    content = formats.document(path)
+    mean, count = (content.get(name) if isinstance(content, dict) else None for name in ("mean", "episodes"))
+    if not (formats.is_number(mean, scores.LARGEST["ys"]) and formats.is_number(count, 1e15) and int(count) > 0):
+        raise FormatError(f'{shown(path)}: expected {{"mean": return, "std": .., "episodes": n}}')
+    return float(mean), int(count)
 
 
 def _forms(name: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Learning curves: one panel per task, one line per method, from the score files of any number of runs."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -15,7 +16,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dreamer.results import curves, scores, style
 from dreamer.results.published import Published
+from dreamer.run.formats import shown
 
+TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
 REFERENCE = "random actions"
 REFERENCE_STYLE = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
@@ -45,20 +48,22 @@ def main_figure(
     out is a .png or .pdf file that gets all panels, or a directory that gets a PNG and a PDF of every suite and, where
     several tasks can be taken together, of the aggregate. Files that cannot be used are left out with one line each
     on stderr. Runs of a task and a method that have different settings are averaged all the same, with a line there and
-    in the figure. Raises ValueError if nothing is left or out has another suffix.
+    in the figure. Raises ValueError if nothing is left, if it is too much for a figure, or if out has another suffix.
     """
     out = Path(out)
     one_file = out.suffix in (".png", ".pdf") and not out.is_dir()
     if out.suffix and not one_file and not out.is_dir():
-        raise ValueError(f"{out}: the figure can be a .png, a .pdf or a directory, not {out.suffix}")
+        raise ValueError(f"{shown(out)}: the figure can be a .png, a .pdf or a directory, not {out.suffix[:20]}")
     entries = curves.collect(runs, tasks, methods)
-    references, problems = curves.random_returns(entries)
-    curves.complain(problems)
-    mixed = curves.mixed_settings(entries)
     suites = {}
     for entry in entries:
         suites.setdefault(curves.suite_of(entry.task), []).append(entry)
     groups = {out: entries} if one_file else {out / suite: suites[suite] for suite in sorted(suites)}
+    for group in groups.values():
+        curves.refuse_many(group, tasks=TASKS, methods=METHODS, what="one figure")
+    references, problems = curves.random_returns(entries)
+    curves.complain(problems)
+    mixed = curves.mixed_settings(entries)
     written = []
 
     def save(figure, path, tasks):
@@ -66,7 +71,10 @@ def main_figure(
         style.save(figure, files, _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks}))
         written.extend(files)
 
-    with matplotlib.rc_context(style.STYLE):
+    with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
+        # Names and numbers come out of files: letters that the font lacks are drawn as boxes, labels too long for their
+        # place are laid out less well, and both are no one's mistake.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         for path, group in groups.items():
             save(draw(group, references, published=published, window=window), path, curves.tasks_of(group))
         if not one_file and len({entry.task for entry in entries}) > 1:

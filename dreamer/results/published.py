@@ -3,11 +3,12 @@
 The numbers and their sources are in runs/published/: final.json and curves.json.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from dreamer.run import formats
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "runs" / "published"
 # The suite's own name of a task to the paper's.
@@ -59,9 +60,16 @@ class Published(NamedTuple):
 
 
 def load(folder: Path = FOLDER) -> Published:
-    """Read both files. Raises OSError if one is not there."""
-    final = json.loads((folder / "final.json").read_text(encoding="utf-8"))
-    curves = json.loads((folder / "curves.json").read_text(encoding="utf-8"))
+    """Read both files. Raises FormatError if one is not there or not as it was."""
+    final, curves = (formats.document(folder / name) for name in ("final.json", "curves.json"))
+    try:
+        return _parse(final, curves)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        problem = formats.one_line(error)
+        raise formats.FormatError(f"{folder}: final.json or curves.json is damaged ({problem})") from error
+
+
+def _parse(final, curves) -> Published:
     return Published(
         methods={key: Method(**method) for key, method in final["methods"].items()},
         final=final["tasks"],

@@ -5,26 +5,33 @@ curves when the page is opened, so that they can be hovered and enlarged.
 """
 
 import base64
+import io
 import math
 import tempfile
+import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
 from dreamer.results import compare, curves, horizon, published, runs, style, video
 from dreamer.results.files import replacing
 from dreamer.results.runs import Run
 from dreamer.results.scores import Scores
+from dreamer.run import formats
+from dreamer.run.formats import FormatError
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IMAGE_ERROR, REPEAT_ERROR = "eval/open_loop_image_error", "eval/repeat_frame_image_error"
 PREDICTION_FPS = 10
+TASKS, METHODS = 150, 24  # on one page: all tasks of the paper's suites, and of Atari
+VIDEO_BYTES = 32 * 2**20  # an episode of 1000 steps has one or two MB
+PREDICTION_FRAMES, PREDICTION_PIXELS = 5000, 2 * 10**8  # in all: half a minute of 1000 x 600
 HOVERED = 61  # points of a straight line
 PARTS = {  # of a run's time, in the order in which they are shown, with their colours
     "training": style.COLORS[0],
@@ -51,8 +58,9 @@ def write(
     """
     out = Path(out)
     if out.suffix not in (".html", ".htm") or out.is_dir():
-        raise ValueError(f"{out}: the report is one file that ends with .html")
+        raise ValueError(f"{formats.shown(out)}: the report is one file that ends with .html")
     entries = curves.collect(paths, tasks, methods)
+    curves.refuse_many(entries, tasks=TASKS, methods=METHODS, what="one page")
     found, problems = runs.read(entries)
     references, more = curves.random_returns(entries)
     curves.complain(problems + more)
@@ -104,7 +112,7 @@ def return_charts(
     entries: list[Scores], theirs: published.Published, references: dict[str, float], window: float | None
 ) -> list[dict]:
     """One chart per task: mean and standard deviation of each method, its runs, the published curve, random actions."""
-    charts, methods = [], curves.methods_of(entries)
+    charts, methods, groups = [], curves.methods_of(entries), curves.grouped(entries)
     for task in curves.tasks_of(entries):
         lines = []
         right = max(max(run.xs) for run in entries if run.task == task)
@@ -119,7 +127,7 @@ def return_charts(
             mean, std = (np.interp(xs, curve.xs, values) for values in (curve.mean, curve.std))
             lines.append(_line("Dreamer, published", xs, mean, color="ink", kind="published", spread=std))
         for method in reversed(methods):  # the first method lies on top
-            if not (group := curves.of(entries, task, method)):
+            if not (group := groups.get((task, method))):
                 continue
             xs, ys = curves.align(group, window=window)
             mean, std = curves.spread(ys)
@@ -183,15 +191,19 @@ def videos(found: list[Run]) -> list[dict]:
         returns = dict(zip(run.scores.xs, run.scores.ys, strict=True))
         shown = []
         for path, caption, read in (
-            (run.episode, "Episode", Path.read_bytes),
+            (run.episode, "Episode", _mp4),
             (run.prediction, "Open-loop prediction", _as_mp4),
         ):
             if path is None:
                 continue
             try:
                 content = read(path)
-            except (OSError, SyntaxError) as error:  # Pillow calls some broken GIFs a syntax error
-                curves.complain([f"{path}: cannot be shown ({error})"])
+            except FormatError as error:
+                curves.complain([f"{error}: left out"])
+                continue
+            except Exception as error:  # Pillow has errors of its own, and lets others through
+                problem = formats.one_line(error) or type(error).__name__
+                curves.complain([f"{formats.shown(path)}: cannot be shown ({problem:.200})"])
                 continue
             frames = runs.frames_of(path)
             shown.append(
@@ -299,18 +311,38 @@ def _horizon_words(lines: list[dict], what: str) -> list[str]:
     ]
 
 
+def _mp4(path: Path) -> bytes:
+    """An MP4 as it is. Raises FormatError."""
+    content = formats.read(path, VIDEO_BYTES)
+    if content[4:8] != b"ftyp":
+        raise FormatError(f"{formats.shown(path)}: cannot be shown (it is no MP4)")
+    return content
+
+
 def _as_mp4(path: Path) -> bytes:
-    """A GIF as MP4: a tenth of its size, and it can be paused."""
-    with Image.open(path) as image:
-        # A GIF stores equal frames in a row as one that is shown for longer.
-        frames = [
-            np.asarray(frame.convert("RGB"))
-            for frame in ImageSequence.Iterator(image)
-            for _ in range(max(1, round(frame.info.get("duration", 0) * PREDICTION_FPS / 1000)))
-        ]
-    with tempfile.TemporaryDirectory() as folder:
-        video.save_mp4(Path(folder) / "video.mp4", np.stack(frames), fps=PREDICTION_FPS)
+    """A GIF as MP4: a tenth of its size, and it can be paused. Raises FormatError, and what Pillow raises."""
+    content = io.BytesIO(formats.read(path, VIDEO_BYTES))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
+        try:
+            image = Image.open(content, formats=["GIF"])
+        except UnidentifiedImageError as error:
+            raise FormatError(f"{formats.shown(path)}: cannot be shown (it is no GIF)") from error
+        with image:
+            video.save_mp4(Path(folder) / "video.mp4", _frames(image, formats.shown(path)), fps=PREDICTION_FPS)
         return (Path(folder) / "video.mp4").read_bytes()
+
+
+def _frames(image: Image.Image, where: str) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] of a GIF, which stores equal ones in a row as one that is shown for longer."""
+    shown, pixels = 0, 0
+    for frame in ImageSequence.Iterator(image):
+        times = max(1, round(frame.info.get("duration", 0) * PREDICTION_FPS / 1000))
+        shown, pixels = shown + times, pixels + times * frame.width * frame.height
+        for count, most, unit in ((shown, PREDICTION_FRAMES, "frames"), (pixels, PREDICTION_PIXELS, "pixels")):
+            if count > most:
+                raise FormatError(f"{where}: cannot be shown (more than {most:,} {unit} in all)")
+        yield from [np.asarray(frame.convert("RGB"))] * times
 
 
 def _own_settings(run: Run) -> tuple[tuple[str, str], ...]:

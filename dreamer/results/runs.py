@@ -3,20 +3,20 @@
 Every file may be missing, cut short or damaged: what cannot be used is named and left out.
 """
 
-import json
 import math
-import sys
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from dreamer.results import scores
+from dreamer.run import formats
+from dreamer.run.formats import FormatError, MissingError, shown
+
+LARGEST = 1e100  # metrics and errors: sums and squares of such numbers are still finite
+_LONGEST = 1e11  # seconds of work between two lines: three thousand years
 
 IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
 # Keys that may differ between runs of one experiment: how far it goes, and what suits it to its machine.
@@ -56,10 +56,9 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
     for index, directory in enumerate(_directories(entries)):
         if directory is None:
             continue
-        open_loop = directory / "open_loop.jsonl"
         found[index] = found[index]._replace(
-            open_loop=[line for line in _lines(open_loop, problems) if _is_open_loop(line, open_loop, problems)],
-            machines=list(_lines(directory / "machines.jsonl", problems)),
+            open_loop=_open_loop(directory / "open_loop.jsonl", problems),
+            machines=list(formats.step_lines(directory / "machines.jsonl", problems)),
             episode=_newest(directory / "videos", "-episode.mp4"),
             prediction=_newest(directory / "videos", "-open-loop.gif"),
             **_metrics(directory / "metrics.jsonl", problems),
@@ -107,7 +106,9 @@ def differences(settings: list[dict]) -> dict[str, list]:
 
 def in_words(value) -> str:
     """A value of the settings as config.yaml has it; "missing" for None."""
-    return "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = formats.one_line(text)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def machine_in_words(line: dict) -> str:
@@ -116,7 +117,8 @@ def machine_in_words(line: dict) -> str:
     counts = Counter(map(str, gpus)) if isinstance(gpus, list) else {}
     names = [f"{count} x {name}" if count > 1 else name for name, count in counts.items()]
     cores = f"{line['cores']} core{'s' if line['cores'] != 1 else ''}" if line.get("cores") else None
-    return ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
+    words = ", ".join(str(part) for part in (*names, line.get("cpu"), cores, line.get("precision")) if part)
+    return words if len(words) <= 300 else f"{words[:297]}..."
 
 
 def frames_of(video: Path) -> int | None:
@@ -139,76 +141,68 @@ def _directories(entries: list[scores.Scores]) -> list[Path | None]:
     ]
 
 
-def _lines(path: Path, problems: list[str]) -> Iterator[dict]:
-    """Objects with a step, one per line. A last line without an end is still being written: it does not count."""
-    bad = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    value = json.loads(line)
-                except ValueError:
-                    value = None
-                if isinstance(value, dict) and _is_number(value.get("step")):
-                    yield value
-                else:
-                    bad.append(number)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        problems.append(f"{path}: {error.strerror}")
-    if bad:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        problems.append(f'{path}: line {bad[0]}{more} is not {{"step": frames, ...}}: left out')
-
-
 def _metrics(path: Path, problems: list[str]) -> dict:
     """The fields metrics, frames, seconds and parts of a Run; as arrays, because long runs have millions of numbers."""
     columns = defaultdict(lambda: (array("d"), array("d")))
-    frames, total, parts = 0, 0.0, Counter()
-    for line in _lines(path, problems):
+    frames, total, parts, absurd = 0, 0.0, Counter(), []
+    for line in formats.step_lines(path, problems):
         frames = max(frames, line["step"])
-        for name, value in line.items():
-            if name != "step" and _is_number(value):
-                columns[name][0].append(line["step"])
-                columns[name][1].append(value)
         seconds = line.get("time/seconds")
-        if _is_number(seconds):
-            total += seconds
-            for name, share in line.items():
-                if name.startswith("time/") and name != "time/seconds" and _is_number(share):
-                    parts[name.removeprefix("time/")] += share * seconds
+        timed = seconds is None or _is_time(seconds)
+        for name, value in line.items():
+            if name == "step" or type(value) not in (int, float):
+                continue
+            if abs(value) > LARGEST or (name.startswith("time/") and not (timed and _is_time(value))):
+                absurd.append(f"{formats.one_line(name)[:60]} at step {line['step']} is {value:.6g}")
+                continue
+            columns[name][0].append(line["step"])
+            columns[name][1].append(value)
+            if name == "time/seconds":
+                total += value
+            elif name.startswith("time/") and seconds is not None:
+                parts[name.removeprefix("time/")] += value * seconds
+    if absurd:
+        more = f", and {len(absurd) - 1} more such numbers" if len(absurd) > 1 else ""
+        problems.append(f"{shown(path)}: {absurd[0]}{more}: left out")
     if total:
         parts["other"] = max(0.0, total - sum(parts.values()))
     metrics = {name: (np.array(xs), np.array(ys)) for name, (xs, ys) in columns.items()}
     return {"metrics": metrics, "frames": frames, "seconds": total, "parts": dict(parts)}
 
 
-def _is_open_loop(line: dict, path: Path, problems: list[str]) -> bool:
-    """Whether each kind of error is there with that of repeating, or neither: some models imagine no images."""
-    for what in ("image", "reward"):
-        names = (what, f"{what}_repeat")
-        for name in names if any(name in line for name in names) else ():
-            values = line.get(name)
-            if not isinstance(values, list) or not all(value is None or _is_number(value) for value in values):
-                problems.append(f"{path}: {name} at step {line['step']} is no list of numbers: left out")
-                return False
-    return True
+def _is_time(value) -> bool:
+    return formats.is_number(value, _LONGEST) and value >= 0
+
+
+def _open_loop(path: Path, problems: list[str]) -> list[dict]:
+    """Lines in which each kind of error is there with that of repeating, or neither: some models imagine no images."""
+    good, bad = [], []
+    for line in formats.step_lines(path, problems):
+        kinds = [(what, f"{what}_repeat") for what in ("image", "reward")]
+        names = [name for kind in kinds for name in kind if any(each in line for each in kind)]
+        wrong = [name for name in names if not _are_errors(line.get(name))]
+        bad += [f"{name} at step {line['step']}" for name in wrong[:1]]
+        good += [] if wrong else [line]
+    if bad:
+        more = f", and {len(bad) - 1} more such lines" if len(bad) > 1 else ""
+        problems.append(f"{shown(path)}: {bad[0]} is no list of numbers: left out{more}")
+    return good
+
+
+def _are_errors(values) -> bool:
+    return isinstance(values, list) and all(value is None or formats.is_number(value, LARGEST) for value in values)
 
 
 def _settings(path: Path, problems: list[str]) -> dict[str, object]:
     try:
-        content = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
+        content = formats.yaml_tree(path)
+    except MissingError:
         return {}
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        problems.append(f"{path}: cannot be read ({str(error).splitlines()[0]})")
+    except FormatError as error:
+        problems.append(f"{error}: left out")
         return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path}: expected keys and values")
-        return {}
+    if not content:
+        problems.append(f"{shown(path)}: expected keys and values: left out")
     return dict(_flat(content))
 
 
@@ -223,8 +217,3 @@ def _flat(settings: dict, prefix: str = ""):
 def _newest(videos: Path, ending: str) -> Path | None:
     found = [path for path in videos.glob(f"*{ending}") if frames_of(path) is not None]
     return max(found, key=frames_of, default=None)
-
-
-def _is_number(value) -> bool:
-    # The comparison is false for NaN and infinities, and holds for integers that no float can take.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -7,14 +7,18 @@ A run keeps one such object; the published files are lists of them. Both can be 
 
 import json
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from dreamer.results.files import replacing
+from dreamer.run import formats
+from dreamer.run.formats import FormatError, shown
 
 FILENAME = "scores.json"
+# Frames that float64 counts one by one, and returns whose squares and sums it still holds.
+LARGEST = {"xs": 2.0**53, "ys": 1e100}
+NAME_LENGTH = 200  # characters of a task, a method or a seed
 
 
 class Scores(NamedTuple):
@@ -31,23 +35,15 @@ class Scores(NamedTuple):
 def read(path: Path) -> list[Scores]:
     """Read one run's object or a published list of them; numbers and their order stay as they are in the file.
 
-    Raises ValueError with one line that names the file if it is empty, no complete JSON, or not of this form.
+    Raises FormatError, a ValueError with one line that names the file, if it cannot be read or is not of this form.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if text.strip() else None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not complete JSON ({error})") from None
-    if not content:
-        raise ValueError(f"{path}: holds no scores")
-    if isinstance(content, dict):
-        return [_parse(content, str(path), path)]
+    content = formats.document(path)
+    if not content and isinstance(content, dict | list):
+        raise FormatError(f"{shown(path)}: holds no scores")
     if isinstance(content, list):
-        return [_parse(entry, f"{path}: entry {index}", path) for index, entry in enumerate(content)]
-    raise ValueError(
-        f"{path}: expected an object with task, method, seed, xs, ys or a list of them, got {content!r:.40}"
-    )
+        return [_parse(entry, f"{shown(path)}: entry {index}", path) for index, entry in enumerate(content)]
+    return [_parse(content, shown(path), path)]
 
 
 def append(path: Path, *, task: str, method: str, seed: int, x: int, y: float) -> Scores:
@@ -58,7 +54,7 @@ def append(path: Path, *, task: str, method: str, seed: int, x: int, y: float) -
     """
     path = Path(path)
     x, y = int(x), float(y)
-    if not (x >= 0 and _is_number(y)):
+    if not (0 <= x <= LARGEST["xs"] and formats.is_number(y, LARGEST["ys"])):
         raise ValueError(f"{path}: cannot append x = {x}, y = {y}: frames are not negative and returns are finite")
     scores = Scores(task, method, seed, [], [], path)
     if path.exists():
@@ -91,28 +87,41 @@ def drop_after(path: Path, frames: int) -> None:
 def find(paths: Iterable[Path]) -> tuple[list[Scores], list[str]]:
     """Scores of all runs at or below `paths` (directories, or score files of any name), and what could not be used.
 
-    A file reached twice counts once. Each problem is one line that names the file or directory.
+    A file reached twice counts once. Each problem is one line that names the file or directory. Raises FormatError for
+    a file that is itself one of `paths`: who names it wants to see it.
     """
     entries, problems, seen = [], [], set()
     for path in map(Path, paths):
-        files = _below(path) if path.is_dir() else [path]
-        if not files:
-            problems.append(f"{path}: no {FILENAME} in this directory or below it")
+        named, before = not os.path.isdir(path), len(problems)
+        files = [path] if named else _below(path, problems)
+        if not files and len(problems) == before:
+            problems.append(f"{shown(path)}: no {FILENAME} in this directory or below it")
         for file in files:
-            if file.resolve() in seen:
-                continue
-            seen.add(file.resolve())
             try:
-                entries += read(file)
-            except ValueError as error:
-                problems.append(str(error))
-            except OSError as error:
-                problems.append(f"{file}: {error.strerror}")
+                found = [] if _key(file) in seen else read(file)
+            except FormatError as error:
+                if named:
+                    raise
+                problems.append(f"{error}: left out")
+            else:
+                seen.add(_key(file))
+                entries += found
     return entries, problems
 
 
-def _below(directory: Path) -> list[Path]:
-    return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory) if FILENAME in names)
+def _key(file: Path) -> str:
+    """What two paths to the same file have in common."""
+    try:
+        return os.path.realpath(file)
+    except ValueError:  # a NUL in the path, about which reading it says more
+        return str(file)
+
+
+def _below(directory: Path, problems: list[str]) -> list[Path]:
+    def complain(error):
+        problems.append(f"{shown(error.filename)}: {error.strerror}: left out")
+
+    return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if FILENAME in names)
 
 
 def _write(scores: Scores) -> Scores:
@@ -124,23 +133,42 @@ def _write(scores: Scores) -> Scores:
 
 def _parse(entry, where: str, path: Path) -> Scores:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where}: expected an object with task, method, seed, xs, ys, got {entry!r:.40}")
+        raise FormatError(f"{where}: expected an object with task, method, seed, xs, ys, got {_brief(entry)}")
     fields = [field for field in Scores._fields if field != "path"]
     if missing := [field for field in fields if field not in entry]:
-        raise ValueError(f"{where}: lacks {', '.join(missing)}")
+        raise FormatError(f"{where}: lacks {', '.join(missing)}")
+    for field, kinds, expected in (
+        ("task", str, "a name"),
+        ("method", str, "a name"),
+        ("seed", (int, str), "a whole number or a name"),
+        ("xs", list, "a list of frames"),
+        ("ys", list, "a list of returns"),
+    ):
+        if not isinstance(entry[field], kinds) or isinstance(entry[field], bool) or not _is_name(entry[field]):
+            raise FormatError(f"{where}: {field} cannot be {_brief(entry[field])}, expected {expected}")
     scores = Scores(**{field: entry[field] for field in fields}, path=path)
-    for field, kinds in (("task", str), ("method", str), ("seed", (int, str)), ("xs", list), ("ys", list)):
-        if not isinstance(entry[field], kinds):
-            raise ValueError(f"{where}: {field} cannot be {entry[field]!r:.40}")
     if len(scores.xs) != len(scores.ys) or not scores.xs:
-        raise ValueError(f"{where}: has {len(scores.xs)} xs and {len(scores.ys)} ys, needs as many, and at least one")
-    for field in ("xs", "ys"):
+        raise FormatError(f"{where}: has {len(scores.xs)} xs and {len(scores.ys)} ys, needs as many, and at least one")
+    for field, least in (("xs", 0), ("ys", -LARGEST["ys"])):
+        most = LARGEST[field]
+        if _are_numbers(entry[field]) and least <= min(entry[field]) and max(entry[field]) <= most:
+            continue  # as a whole, because a curve may have a million points
         for index, value in enumerate(entry[field]):
-            if not _is_number(value):
-                raise ValueError(f"{where}: {field}[{index}] is {value!r:.40}, not a finite number")
+            if not (formats.is_number(value, most) and value >= least):
+                got = f"{field}[{index}] is {_brief(value)}"
+                raise FormatError(f"{where}: {got}, not a finite number from {least:.4g} to {most:.4g}")
     return scores
 
 
-def _is_number(value) -> bool:
-    # The comparison is false for NaN and infinities, and holds for integers that no float can take.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+def _are_numbers(values: list) -> bool:
+    return set(map(type, values)) <= {int, float}
+
+
+def _is_name(value) -> bool:
+    """Whether text can stand in a table, a legend and a message; other values are not asked."""
+    return not isinstance(value, str) or (value.isprintable() and 0 < len(value.strip()) <= len(value) <= NAME_LENGTH)
+
+
+def _brief(value) -> str:
+    text = f"{value!r:.42}" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    return formats.one_line(text)

@@ -40,6 +40,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
     "pdf.fonttype": 42,  # TrueType: conferences refuse the default Type 3
+    "text.parse_math": False,  # names of tasks and methods come out of files: a dollar in them is a dollar
     "figure.dpi": 150,
 }
 

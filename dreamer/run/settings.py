@@ -147,11 +147,12 @@ def _default(name):
 
 
 def _refusal(logdir, refused, keys):
-    lines = [f"{logdir} holds a run with other settings, which cannot change on a resume:"]
-    lines += [f"  {key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in refused]
+    shown = "; ".join(f"{key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in refused)
     told = [key for key, _, _ in refused if keys[key].resume == config.TOLD]
-    ways = ["Give the saved values to resume that run", "another --logdir to start a new one"]
+    ways = ["give the saved values to resume that run", "another --logdir to start a new one"]
     if told:
         ways.insert(1, f"--resume.allow {' '.join(told)} to change what it learns from here on")
-    lines.append(", or ".join([", ".join(ways[:-1]), ways[-1]]) + ".")
-    return "\n".join(lines)
+    return (
+        f"{logdir} holds a run with other settings, which cannot change on a resume ({shown}): "
+        f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    )

@@ -22,6 +22,41 @@ def names(entries):
     return {(entry.task, entry.method) for entry in entries}
 
 
+def test_windows_without_frames_cost_nothing():
+    xs, ys = curves.align([make_scores([0, 10**15], [1.0, 2.0]), make_scores([1], [4.0])], window=2)
+    np.testing.assert_allclose(xs, [1, 10**15 + 1])
+    np.testing.assert_allclose(ys, [[1, 2], [4, np.nan]])
+
+
+def test_windows_that_leave_more_points_than_can_be_seen(monkeypatch):
+    monkeypatch.setattr(curves, "POINTS", 3)
+    run = make_scores([0, 10, 20, 30], [0.0, 1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"^--bin 10 leaves 4 points of a curve, expected at most 3$"):
+        curves.align([run], window=10)
+    assert len(curves.align([run], window=15)[0]) == 3
+
+
+def test_a_curve_of_a_million_points_becomes_a_hundred():
+    points = np.arange(10**6)
+    xs, ys = curves.align([make_scores((points * 5).tolist(), (points / 1e4).tolist())])
+    assert xs.shape == (100,)
+    np.testing.assert_allclose(ys[0], np.arange(0.5, 100), atol=1e-3)
+
+
+def test_complaints_that_nobody_would_read_are_counted(capsys):
+    curves.complain(f"file {index}\nx" for index in range(curves.COMPLAINTS))
+    assert capsys.readouterr().err == "".join(f"file {index} x\n" for index in range(curves.COMPLAINTS))
+    curves.complain(str(index) for index in range(curves.COMPLAINTS + 1234))
+    assert capsys.readouterr().err.splitlines()[-1] == "and 1,234 more lines like these"
+
+
+def test_more_tasks_than_can_be_shown():
+    entries = [make_scores([1], [1], task=f"toy_{index}") for index in range(1001)]
+    curves.refuse_many(entries, tasks=1001, methods=1, what="a figure")
+    with pytest.raises(ValueError, match=r"^1,001 tasks are too many for a figure, which takes 9: .* --tasks 'toy_0'"):
+        curves.refuse_many(entries, tasks=9, methods=1, what="a figure")
+
+
 def test_tasks_and_methods_are_chosen_by_name_and_pattern(tmp_path):
     for index, (task, method) in enumerate(
         [("dmc_walker_walk", "dreamer"), ("dmc_walker_run", "dreamer"), ("toy_dot", "dreamer"), ("toy_dot", "random")]
@@ -38,6 +73,15 @@ def test_tasks_and_methods_are_chosen_by_name_and_pattern(tmp_path):
         curves.collect([tmp_path], ["dot", "walkr"])
     with pytest.raises(ValueError, match=r"^nothing to show: no run of random on dmc_walker_run$"):
         curves.collect([tmp_path], ["walker_run"], ["random"])
+
+
+def test_no_pattern_is_longer_than_it_takes_seconds_to_translate(monkeypatch, tmp_path):
+    lengths = []
+    monkeypatch.setattr(curves.fnmatch, "fnmatchcase", lambda name, pattern: lengths.append(len(pattern)))
+    with pytest.raises(ValueError, match="^no run of the task 'xxx") as error:
+        curves.collect([write_run(tmp_path / "run")], ["x" * 10**6])
+    assert set(lengths) == {curves.LONGEST}
+    assert len(str(error.value)) < 200
 
 
 def test_dreamer_comes_first_and_random_actions_last():
@@ -102,7 +146,7 @@ def test_a_mean_over_different_settings_is_named_with_keys_and_values(tmp_path, 
     keys = {"a": [1, 2], "b": [True, None]}
     assert curves.mixed_settings(entries) == {("dmc_walker_walk", "dreamer"): keys}
     problem, warning = capsys.readouterr().err.splitlines()
-    assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}: cannot be read")
+    assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}:2: expected")
     assert warning == (
         "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: a 1 or 2, b true or missing"
     )

@@ -86,20 +86,67 @@ def test_bad_files_are_named_and_left_out(tmp_path, capsys):
     write_run(tmp_path / "runs" / "good")
     bad = write_run(tmp_path / "runs" / "bad") / "scores.json"
     bad.write_text("")
-    plot.main_figure([tmp_path / "runs", tmp_path / "absent"], tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    plot.main_figure([tmp_path / "runs", tmp_path / "empty"], tmp_path / "a.png")
     printed = capsys.readouterr()
-    assert [line.split(":")[0] for line in printed.err.splitlines()] == [str(bad), str(tmp_path / "absent")]
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == [str(bad), str(tmp_path / "empty")]
     assert printed.out == ""
     assert count(read(tmp_path / "a.png"), BLUE) > 200
 
 
-@pytest.mark.parametrize("runs", [[], ["absent"], ["empty"], ["bad"]])
+def test_a_bad_file_that_was_asked_for_is_an_error(tmp_path, capsys):
+    run = write_run(tmp_path / "good")
+    for name, content in (("absent", None), ("bad.json", "[")):
+        if content:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=f"^{tmp_path / name}: "):
+            plot.main_figure([run, tmp_path / name], tmp_path / "a.png")
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("runs", [[], ["empty"], ["bad"], ["empty", "bad"]])
 def test_nothing_to_draw(tmp_path, runs):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "scores.json").write_text("[")
-    with pytest.raises(ValueError, match=r"^nothing to show: .*$"):
+    with pytest.raises(ValueError, match=r"^nothing to show: .*$") as error:
         plot.main_figure([tmp_path / run for run in runs], tmp_path / "a.png")
+    assert ("(and 1 more such lines)" in str(error.value)) == (len(runs) == 2)
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path, capsys):
+    """A dollar begins no formula, and letters that the font lacks are nobody's mistake."""
+    for index, name in enumerate(("$\\frac{", "dmc_x^$_$", "\u6f22\u5b57 \U0001f600", "x" * 200)):
+        write_run(tmp_path / "runs" / str(index), task=name, method=name)
+    plot.main_figure([tmp_path / "runs"], tmp_path / "figures")
+    plot.main_figure([tmp_path / "runs" / "0"], tmp_path / "one.pdf")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_that_are_read_can_be_drawn(tmp_path, capsys):
+    for seed, ys in enumerate(([1e100, -1e100, 1e100], [-1e100, 1e100, 1e100])):
+        write_run(tmp_path / "runs" / str(seed), seed=seed, xs=[0, 2**52, 2**53], ys=ys)
+    plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_more_tasks_or_methods_than_a_figure_takes(tmp_path, monkeypatch):
+    for index in range(3):
+        write_run(tmp_path / "runs" / str(index), task=f"{'dmc' if index else 'toy'}_{index}", method=f"m{index % 2}")
+    monkeypatch.setattr(plot, "TASKS", 2)
+    with pytest.raises(
+        ValueError, match="^3 tasks are too many for one figure, which takes 2: choose some with --tasks"
+    ):
+        plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
+    assert plot.main_figure([tmp_path / "runs"], tmp_path / "figures")  # a figure for each suite
+    monkeypatch.setattr(plot, "TASKS", 3)
+    monkeypatch.setattr(plot, "METHODS", 1)
+    with pytest.raises(ValueError, match="^2 methods are too many"):
+        plot.main_figure([tmp_path / "runs"], tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
 
 

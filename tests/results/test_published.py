@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dreamer.results import published
+from dreamer.run.formats import FormatError
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,22 @@ def test_numbers_that_were_copied_by_eye(figures):
     assert figures.scores("dmc_walker_walk")["dreamer"] == 961.67
     assert "d4pg" not in figures.scores("dmc_quadruped_run")
     assert figures.curve("dmc_acrobot_swingup").mean[:3].tolist() == [54.0, 37.1, 77.0]
+
+
+@pytest.mark.parametrize("name", ["final.json", "curves.json"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b"{}", b'{"tasks": 3, "methods": {"a": {}}}', b'{"tasks": {"a": {"xs": ["x"]}}}']
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    for file in published.FOLDER.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    published.load(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FormatError, match=f"^{tmp_path}.*{name}"):
+        published.load(tmp_path)
 
 
 def test_a_curve_is_read_between_its_points_and_nowhere_else():

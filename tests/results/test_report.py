@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 
 import imageio.v2 as imageio
 import numpy as np
@@ -216,6 +217,118 @@ def test_names_cannot_become_part_of_the_page(tmp_path):
     text = own_text(report.write([tmp_path], tmp_path / "r.html"))
     assert "<b>x" not in text.lower()
     assert "<img" not in text
+
+
+class Structure(HTMLParser):
+    """The tags of a page with the names of their attributes, apart from that all its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, *(name for name, _ in attributes)))
+        self.texts += [value for _, value in attributes if value]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def hostile_page(folder, text):
+    """A page about two runs in which every text that can be chosen is `text` of the field's name."""
+    for seed in (0, 1):
+        run = write_run(folder / text("folder") / str(seed), task=text("task"), method=text("method"), seed=seed)
+        score = json.loads((run / "scores.json").read_text())
+        (run / "scores.json").write_text(json.dumps({**score, "seed": text(f"seed{seed}")}))
+        values = {
+            text("shared"): text("value"),
+            text("key"): text(f"differs{seed}"),
+            "section": {text("inner"): [text("list")]},
+        }
+        (run / "config.yaml").write_text(json.dumps(values))
+        machine = {"step": 0, "cpu": text("cpu"), "cores": text("cores"), "gpus": [text("gpu")] * 2}
+        machine |= {"precision": text("precision"), "dreamer": text("version"), text("other"): text("other")}
+        (run / "machines.jsonl").write_text(json.dumps(machine) + "\n")
+        lines = (run / "metrics.jsonl").read_text()
+        (run / "metrics.jsonl").write_text(
+            lines + json.dumps({"step": 1, f"time/{text('part')}": 1, text("metric"): 2}) + "\n"
+        )
+    return Structure(own_text(report.write([folder], folder / "r.html")))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "<script>alert('{}')</script>",
+        "\"' onload=\"alert('{}')\" x='",
+        "</title></script></style><img src=x onerror={}>",
+        "--></div>&lt;b&gt;{}&#60;b&#62;",
+        "{{{{ {} }}}} {{% raw %}} ${{{}}} `{}`",
+    ],
+)
+def test_every_text_out_of_a_file_is_text_on_the_page(tmp_path, pattern):
+    plain = hostile_page(tmp_path / "plain", lambda field: f"x {field}")
+    # A folder's name holds no slash.
+    page = hostile_page(
+        tmp_path / "hostile", lambda field: pattern.format(*[field] * 3).replace("/", "/" * (field != "folder"))
+    )
+    assert page.tags == plain.tags
+    shown = "\n".join(page.texts).casefold()
+    fields = (
+        "task",
+        "method",
+        "seed0",
+        "seed1",
+        "shared",
+        "value",
+        "key",
+        "differs0",
+        "differs1",
+        "inner",
+        "cpu",
+        "gpu",
+    )
+    for field in (*fields, "cores", "precision"):
+        text = pattern.format(*[field] * 3).casefold()
+        assert text in shown or json.dumps(text)[1:-1] in shown, field
+
+
+def test_names_of_lines_are_text_to_plotly_which_reads_tags(page):
+    text = own_text(page)
+    assert 'const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");' in text
+    assert re.findall(r"name: (\S+),", text).count("plain(line.name)") == len(re.findall(r"name: \S*line", text)) == 1
+
+
+def test_videos_that_are_no_videos_or_too_large(tmp_path, capsys, monkeypatch):
+    directory = write_run(tmp_path / "run")
+    monkeypatch.setattr(report, "PREDICTION_PIXELS", 4 * 32 * 64)
+    assert len(report.videos(found(tmp_path))[0]["shown"]) == 2
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(report, "PREDICTION_PIXELS", 4 * 32 * 64 - 1)
+    (of_run,) = report.videos(found(tmp_path))
+    assert [shown["caption"] for shown in of_run["shown"]] == ["Episode"]
+    gif = directory / "videos" / "0000105000-open-loop.gif"
+    assert capsys.readouterr().err == (f"{gif}: cannot be shown (more than 8,191 pixels in all): left out\n")
+    monkeypatch.setattr(report, "PREDICTION_FRAMES", 3)
+    assert len(report.videos(found(tmp_path))[0]["shown"]) == 1
+    assert "(more than 3 frames in all)" in capsys.readouterr().err
+    monkeypatch.setattr(report, "VIDEO_BYTES", 10)
+    assert report.videos(found(tmp_path))[0]["shown"] == []
+    assert capsys.readouterr().err.count(" bytes, at most 10 are read: left out\n") == 2
+
+
+def test_more_tasks_or_methods_than_a_page_takes(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(report, "TASKS", 1)
+    with pytest.raises(
+        ValueError, match=r"^2 tasks are too many for one page, which takes 1: choose some with --tasks, "
+    ):
+        report.write([folder], tmp_path / "r.html")
+    report.write([folder], tmp_path / "r.html", tasks=["dot"])
+    monkeypatch.setattr(report, "TASKS", 2)
+    monkeypatch.setattr(report, "METHODS", 1)
+    with pytest.raises(ValueError, match="^2 methods are too many"):
+        report.write([folder], tmp_path / "r.html")
 
 
 def test_a_run_that_has_just_begun(tmp_path):

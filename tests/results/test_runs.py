@@ -103,11 +103,12 @@ def test_settings_in_which_runs_of_one_mean_differ(tmp_path):
     assert mixed() == {("toy_dot", "dreamer"): keys}
 
 
-def test_a_last_line_that_is_still_being_written_is_no_problem(tmp_path):
+def test_a_last_line_that_is_still_being_written_is_left_out(tmp_path):
     whole = lines({"step": 10, "a": 1.0})
     run, problems = read_one(write_run(tmp_path / "run", metrics_jsonl=whole + '{"step": 20, "a"', open_loop_jsonl=""))
     assert series(run, "a") == ([10], [1.0])
-    assert problems == []
+    (problem,) = problems
+    assert problem.endswith(': line 2 is not {"step": frames, ...}: left out (it has no end)')
 
 
 @pytest.mark.parametrize(
@@ -118,20 +119,28 @@ def test_a_last_line_that_is_still_being_written_is_no_problem(tmp_path):
         ("metrics.jsonl", '{"step": 1}\n{"step": 1' + "0" * 400 + "}\n", "line 2 is not"),
         ("open_loop.jsonl", '{"step": 3, "image": [1]}\n', "image_repeat at step 3 is no list of numbers"),
         ("open_loop.jsonl", lines({**OPEN_LOOP, "reward": [1, "x"]}), "reward at step 20 is no list of numbers"),
-        ("config.yaml", "a: [1\n", "cannot be read"),
-        ("config.yaml", "just words\n", "expected keys and values"),
+        ("config.yaml", "a: [1\n", "2: expected ',' or ']', but got '<stream end>'"),
+        ("config.yaml", "just words\n", "expected lines of `key: value`"),
         ("config.yaml", "", "expected keys and values"),
-        ("config.yaml", "a: \x01\n", "cannot be read"),
+        ("config.yaml", "a: \x01\n", "not YAML: unacceptable character #x0001"),
     ],
 )
 def test_what_cannot_be_used_is_named_in_one_line_and_left_out(tmp_path, name, text, complaint):
     directory = write_run(tmp_path / "run")
     (directory / name).write_text(text)
     run, (problem,) = read_one(directory)
-    assert problem.startswith(f"{directory / name}: {complaint}")
+    assert problem.replace(f"{name}:2", f"{name}: 2").startswith(f"{directory / name}: {complaint}")
     assert "\n" not in problem
     assert (run.settings, run.open_loop) == ({}, [])
     assert run.frames == (name == "metrics.jsonl")
+
+
+def test_values_of_settings_in_words():
+    words = [None, True, 6e-4, "a\nb", "x" * 200, "x" * 201, list(range(999))]
+    assert [runs.in_words(value) for value in words[:4]] == ["missing", "true", "0.0006", "a b"]
+    assert runs.in_words(words[4]) == words[4]
+    assert runs.in_words(words[5]) == "x" * 197 + "..."
+    assert len(runs.in_words(words[6])) == 200
 
 
 def test_a_directory_in_the_place_of_a_file(tmp_path):

@@ -37,11 +37,12 @@ def test_published_list_is_read_unchanged(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "holds no scores"),
-        (b" \n", "holds no scores"),
+        (b"", "is empty, expected JSON"),
+        (b" \n", "is empty, expected JSON"),
+        (b"{}", "holds no scores"),
         (b"[]", "holds no scores"),
         (b'{"task": "a", "method"', "not complete JSON"),
-        (b"\xff\xfe", "not complete JSON"),
+        (b"\xff\xfe", "not UTF-8 text"),
         (b"3", "expected an object"),
         (b"[1, 2]", "entry 0: expected an object"),
         (b'{"task": "a", "method": "b", "xs": []}', "lacks seed, ys"),
@@ -147,7 +148,7 @@ def test_find_walks_directories_and_names_what_it_cannot_use(tmp_path):
     (tmp_path / "empty").mkdir()
     published = tmp_path / "dreamer.json"
     published.write_text(json.dumps(PUBLISHED))
-    paths = [tmp_path / "runs", tmp_path / "runs" / "0", published, tmp_path / "empty", tmp_path / "absent"]
+    paths = [tmp_path / "runs", tmp_path / "runs" / "0", published, tmp_path / "empty"]
     entries, problems = scores.find(paths)
     assert [(entry.task, entry.seed) for entry in entries] == [
         ("dmc_walker_walk", 0),
@@ -155,10 +156,11 @@ def test_find_walks_directories_and_names_what_it_cannot_use(tmp_path):
         ("dmc_cup_catch", "1"),
         ("dmc_hopper_hop", 2),
     ]
-    assert [problem.split(":")[0] for problem in problems] == list(
-        map(str, [broken, tmp_path / "empty", tmp_path / "absent"])
-    )
+    assert [problem.split(":")[0] for problem in problems] == list(map(str, [broken, tmp_path / "empty"]))
     assert "\n" not in "".join(problems)
+    for named in (broken, tmp_path / "absent"):
+        with pytest.raises(ValueError, match=f"^{named}: "):
+            scores.find([*paths, named])
 
 
 def test_a_score_file_is_one_table_to_pandas(tmp_path):
