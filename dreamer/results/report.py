@@ -20,10 +20,10 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 from plotly.offline import get_plotlyjs
 
 from dreamer.results import compare, curves, horizon, published, runs, style, video
-from dreamer.results.files import replacing
 from dreamer.results.runs import Run
 from dreamer.results.scores import Scores
 from dreamer.run import formats
+from dreamer.run.files import replacing
 from dreamer.run.formats import FormatError
 
 TEMPLATE = Path(__file__).with_name("report.html")

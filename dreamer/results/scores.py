@@ -5,13 +5,11 @@
 A run keeps one such object; the published files are lists of them. Both can be read.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamer.results.files import replacing
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, shown
 
@@ -44,44 +42,6 @@ def read(path: Path) -> list[Scores]:
     if isinstance(content, list):
         return [_parse(entry, f"{shown(path)}: entry {index}", path) for index, entry in enumerate(content)]
     return [_parse(content, shown(path), path)]
-
-
-def append(path: Path, *, task: str, method: str, seed: int, x: int, y: float) -> Scores:
-    """Put the return y at frame x into the run's file and return the whole of it.
-
-    xs stay strictly increasing: a point that is already at x is replaced. The file is replaced in one step.
-    Raises ValueError if the file is bad or belongs to another run, or if x or y is no finite number.
-    """
-    path = Path(path)
-    x, y = int(x), float(y)
-    if not (0 <= x <= LARGEST["xs"] and formats.is_number(y, LARGEST["ys"])):
-        raise ValueError(f"{path}: cannot append x = {x}, y = {y}: frames are not negative and returns are finite")
-    scores = Scores(task, method, seed, [], [], path)
-    if path.exists():
-        old, *others = read(path)
-        if others or (old.task, old.method, old.seed) != (task, method, seed):
-            raise ValueError(
-                f"{path}: holds {old.task}, {old.method}, seed {old.seed}"
-                f"{f' and {len(others)} more' * bool(others)}, cannot append {task}, {method}, seed {seed}"
-            )
-        scores = old
-    points = {**dict(zip(scores.xs, scores.ys, strict=True)), x: y}
-    return _write(scores._replace(xs=sorted(points), ys=[points[x] for x in sorted(points)]))
-
-
-def drop_after(path: Path, frames: int) -> None:
-    """Remove the points after `frames`: a run that resumes there will not live through them the same way again."""
-    path = Path(path)
-    if not path.exists():
-        return
-    old, *others = read(path)
-    if others:
-        raise ValueError(f"{path}: holds {len(others) + 1} runs, only the file of a single run can be cut")
-    points = [(x, y) for x, y in zip(old.xs, old.ys, strict=True) if x <= frames]
-    if not points:
-        path.unlink()
-    elif len(points) < len(old.xs):
-        _write(old._replace(xs=[x for x, _ in points], ys=[y for _, y in points]))
 
 
 def find(paths: Iterable[Path]) -> tuple[list[Scores], list[str]]:
@@ -122,13 +82,6 @@ def _below(directory: Path, problems: list[str]) -> list[Path]:
         problems.append(f"{shown(error.filename)}: {error.strerror}: left out")
 
     return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if FILENAME in names)
-
-
-def _write(scores: Scores) -> Scores:
-    content = {key: value for key, value in scores._asdict().items() if key != "path"}
-    with replacing(scores.path) as temporary:
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return scores
 
 
 def _parse(entry, where: str, path: Path) -> Scores:

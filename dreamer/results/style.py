@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from dreamer.results.files import replacing
+from dreamer.run.files import replacing
 
 # Okabe and Ito's palette without black, which is for what was published, and yellow, too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

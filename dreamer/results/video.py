@@ -11,7 +11,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dreamer.results.files import replacing
+from dreamer.run.files import replacing
 
 GAP = 2  # pixels between the tiles of a grid, and around it
 CONTEXT_COLOR = (0, 158, 115)  # green and vermilion of the Okabe-Ito palette, told apart by colour-blind eyes too
