@@ -346,5 +346,5 @@ def test_a_process_with_a_waiting_dataset_ends(store, ending, code):
     directory = store.paths()[0].parent
     root = pathlib.Path(__file__).parents[2]
     command = [sys.executable, "-c", textwrap.dedent(script), str(directory)]
-    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert finished.returncode == code, finished.stderr

@@ -501,7 +501,7 @@ def test_a_write_that_the_system_refuses_midway(tmp_path):
             print(error, store.frames)
     """)
     process = run_python(code, tmp_path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert "File too large 118" in out
     assert out.count("\n") == 1
@@ -525,7 +525,7 @@ def test_a_killed_writer_leaves_whole_episodes_only(tmp_path):
                 process.kill()
                 break
             time.sleep(0.0005)
-        process.communicate(timeout=60)
+        process.communicate()
         leftovers += any(name.endswith(".tmp") for name in names(tmp_path))
         store = EpisodeStore(tmp_path, action_repeat=2)
         assert process.returncode == -9

@@ -310,6 +310,8 @@ def networks(calls, module, method):
     assert given.pop("loss_scale") is False
     model = calls.one("WorldModel")[1]
     received = {"method": type(agent).__name__.lower(), "xla": "train" in vars(agent)}
+    for name in ("behavior", "planner", "explore"):  # the agent keeps these
+        received |= section(name, given.pop(name, {}))
     received |= section("model", model) | {"behavior.discount": model["gamma"]}
     for _, optimizer in calls.all("Optimizer"):
         received[f"{optimizer['name']}.lr"] = optimizer["lr"]
@@ -317,9 +319,6 @@ def networks(calls, module, method):
     for name in ("Actor", "Value"):
         if calls.all(name):
             received |= section(name.lower(), calls.one(name)[1])
-    # These are kept by the agent itself.
-    for name in ("behavior", "planner", "explore"):
-        received |= section(name, given.pop(name, {}))
     given.pop("gamma", None)
     assert given.keys() <= {"model", "actor", "value", "optimizer"}
     for extra in ("model.gamma", "model.seeds", "actor.seeds", "actor.discrete", "value.seeds"):
