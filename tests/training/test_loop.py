@@ -43,7 +43,8 @@ def start():
     yield start_one
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def wait_for(condition, process):
