@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow demo clean
+.PHONY: help setup test test-slow soak demo clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -21,6 +21,9 @@ test: setup ## Lint, then the quick tests
 
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800
+
+soak: $(VENV)/.run $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
+	$(BIN)/python scripts/soak.py
 
 demo: $(VENV)/.run $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
 	$(BIN)/python -m dreamer.demo

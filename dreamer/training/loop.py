@@ -140,7 +140,8 @@ class Run:
             commits=2,
         )
         self._store.rewind(self._state.stored_frames, self._state.oldest)
-        self._windows = enter(contextlib.closing(self._make_windows()))
+        self._windows = self._make_windows()
+        self._resources.callback(self._close_batches)
         if self._recorder.draws:
             self._windows.restore(self._recorder.draws)
         if self._recorder.random_draws:
@@ -227,6 +228,17 @@ class Run:
     def _acting_randomly(self):
         """The agent whose draws are those of NumPy: in the prefill always, later with random actions as a method."""
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
+
+    def _close_batches(self):
+        """End the reading of batches here and not when the interpreter ends.
+
+        Its threads call Python, and the interpreter waits for them without letting them: a process that never leaves.
+        """
+        self._windows.close()
+        if self._batches is not None:
+            with contextlib.suppress(tf.errors.OpError):
+                collections.deque(self._batches, maxlen=0)
+            self._batches = None
 
     def _drive(self):
         """A new stream of episodes, by the agent of this stage; seeds count in frames."""
