@@ -31,9 +31,7 @@ def test_only_updates_in_a_row_count_also_over_rounds(tmp_path):
     assert state.skipped == {"model": 1, "actor": 0}
     check(state, tmp_path, model=[1, 1, 1], actor=[0, 0, 1])
     assert state.skipped == {"model": 4, "actor": 1}
-    with pytest.raises(
-        faults.TrainingError, match="of the model was NaN or infinite in 5 updates in a row"
-    ):
+    with pytest.raises(faults.TrainingError, match="of the model was NaN or infinite in 5 updates in a row"):
         check(state, tmp_path, model=[1], actor=[1])
 
 
