@@ -17,6 +17,6 @@ def test_clean_removes_the_demo_and_caches_and_no_other_run(tmp_path):
     for name in (*kept, *gone):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
     assert [name for name in kept if not (tmp_path / name).exists()] == []
     assert [name for name in gone if (tmp_path / name).exists()] == []

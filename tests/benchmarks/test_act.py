@@ -43,7 +43,7 @@ os._exit(0)
 @pytest.fixture(scope="module")
 def rendered():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(common.ROOT), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", RENDER], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", RENDER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -41,10 +41,8 @@ def gone(pid):
     return state == "Z"
 
 
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
+def wait_until(condition):
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
 
 

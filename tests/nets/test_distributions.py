@@ -269,3 +269,14 @@ def test_seeds_of_a_generator_are_taken(make):
     dist = make(constant(LOGITS))
     assert dist.sample(seed).shape == dist.mode(seed).shape == LOGITS.shape
     assert dist.entropy(seed).shape == (3,)
+
+
+def test_one_hot_survives_the_lowest_draw_there_is(monkeypatch):
+    """Where all are equal the likeliest class wins; a draw of 0 would be noise of minus infinity for every class."""
+
+    def lowest(shape, seed, minval=0.0, maxval=1.0):
+        return tf.fill(shape, tf.constant(minval, tf.float32))
+
+    monkeypatch.setattr(tf.random, "stateless_uniform", lowest)
+    logits = np.array([[0.0, 2.0, 1.0], [-3.0, -5.0, -1.0]])
+    np.testing.assert_array_equal(OneHot(constant(logits)).sample(SEED), np.eye(3)[[1, 2]])

@@ -439,6 +439,44 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, make_episode, monkeypatch, 
     assert store.add(make_episode(2, 6)).name == "0000000008-6.npz"
 
 
+def test_an_episode_is_on_the_disk_before_its_name_is_and_the_name_before_add_returns(
+    tmp_path, make_episode, monkeypatch
+):
+    happened, fsync, rename = [], os.fsync, pathlib.Path.rename
+
+    def note_sync(descriptor):
+        happened.append(("sync", pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def note_rename(path, target):
+        happened.append(("rename", target.name))
+        return rename(path, target)
+
+    store = EpisodeStore(tmp_path / "episodes", action_repeat=1)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(pathlib.Path, "rename", note_rename)
+    store.add(make_episode(1, 5))
+    name = "0000000000-5.npz"
+    assert happened == [("sync", f"{name}.tmp"), ("rename", name), ("sync", "episodes")]
+
+
+def test_no_more_layouts_are_remembered_than_fit_and_those_in_use_stay(tmp_path, make_episode, monkeypatch):
+    """What is known of a file is about 1 KB, and a long run has more of them than memory should hold."""
+    monkeypatch.setattr(module, "_CACHED_LAYOUTS", 3)
+    store = fill(tmp_path, make_episode, 6)
+    opened, read_layout = [], module._read_layout
+
+    def note(file):
+        opened.append(int(pathlib.Path(file.name).name.split("-")[0]) // 8)
+        return read_layout(file)
+
+    monkeypatch.setattr(module, "_read_layout", note)
+    for number in (0, 1, 2, 0, 3, 0, 4, 5, 0, 1):
+        store.read_rows(store.episodes()[number], 0, window(2))
+    assert opened == [0, 1, 2, 3, 4, 5, 1]
+    assert len(store._layouts) == 3
+
+
 STEADY_WRITER = """
     import sys, resource, signal, numpy as np
     from dreamer.replay.episodes import EpisodeStore, ReplayError
@@ -463,7 +501,7 @@ def test_a_write_that_the_system_refuses_midway(tmp_path):
             print(error, store.frames)
     """)
     process = run_python(code, tmp_path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert "File too large 118" in out
     assert out.count("\n") == 1
@@ -487,7 +525,7 @@ def test_a_killed_writer_leaves_whole_episodes_only(tmp_path):
                 process.kill()
                 break
             time.sleep(0.0005)
-        process.communicate(timeout=60)
+        process.communicate()
         leftovers += any(name.endswith(".tmp") for name in names(tmp_path))
         store = EpisodeStore(tmp_path, action_repeat=2)
         assert process.returncode == -9

@@ -373,7 +373,7 @@ def browser(tmp_path_factory):
         command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,1400", "--hide-scrollbars"]
         command += [f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"]
         command += ["--enable-logging=stderr", *options, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "CONSOLE" not in done.stderr, done.stderr  # what the page's scripts complain about
         return done.stdout
 

@@ -102,6 +102,14 @@ def test_a_cut_episode_keeps_its_steps_and_ends_as_a_time_limit_would():
     assert driver.steps == 1
 
 
+def test_one_step_is_enough_for_a_cut_episode():
+    """The least that the replay takes: the reset and one action."""
+    driver = Driver(Recorder(10, True), Counter(), explore=True, seed_of=lambda n: n)
+    run(driver, 1)
+    np.testing.assert_array_equal(driver.cut()["image"][:, 0, 0, 0], [0, 1])
+    assert driver.steps == 0
+
+
 class Remembering(Counter):
     """Its carry is a tensor, as that of an agent with networks."""
 
