@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from dreamer.run import layout, legacy
-from dreamer.run.commits import WEIGHTS, Commits
+from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.run.files import replacing
 from dreamer.run.settings import settle
 from dreamer.training.restore import read_legacy_weights, read_weights
@@ -56,15 +56,36 @@ class Recorder:
         self.notes = []
         self.draws = self.random_draws = None
         self.episode, self.sizes = {}, dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
-        self._commit = self._legacy = None
+        self._legacy, self._legacy_run = None, False
         previous = settings.previous
-        if previous is not None and legacy.is_legacy(logdir):
-            self.state = self._open_legacy()
+        self._commit = self._commits.newest(self.notes.append)
+        if self._commit is None:
+            self._legacy_run = previous is not None and legacy.is_legacy(logdir)
+            self.state = self._open_legacy() if self._legacy_run else self._begin()
         else:
-            self._commit = self._commits.newest(self.notes.append)
-            self.state = self._open(self._commit) if self._commit else State()
+            self.state = self._open(self._commit)
+        if previous is None and self._commit is not None:
+            raise CommitError(f"{logdir} holds the states of a run without its {layout.CONFIG}: put that back")
         if previous is not None:
             self._keep_schedule(previous.loop)
+
+    def _begin(self):
+        """The state of a new run, or of one that was stopped before its first commit: it begins again, in the same way.
+
+        Raises CommitError where a run has come further than that, since beginning again would delete it.
+        """
+        logdir, episodes = self._logdir, self._logdir / layout.EPISODES
+        if self._settings.previous is None and episodes.is_dir() and any(episodes.iterdir()):
+            raise CommitError(
+                f"{episodes} has files of a run without {layout.CONFIG}: put that back, or move them away"
+            )
+        later = [logdir / name for name in (layout.METRICS, layout.SCORES)]
+        if found := [path for path in later if path.is_file() and path.stat().st_size]:
+            raise CommitError(
+                f"{logdir} lacks the folder {layout.COMMITS} of its run, which has come as far as {found[0].name} "
+                "says: put it back, or begin anew in another --logdir"
+            )
+        return State()
 
     def _open(self, commit):
         fields = {field.name: commit.state[field.name] for field in dataclasses.fields(State) if field.name != "round"}
@@ -116,7 +137,8 @@ class Recorder:
 
     def claim(self):
         """From here on files of the run are written: the settings, then what has gone beyond the state goes."""
-        settle(self._settings, self._logdir, self.state.frames)
+        if not self._legacy_run:  # It is one of the present format only with a state in it: see `commit`.
+            settle(self._settings, self._logdir, self.state.frames)
         self._commits.drop_after(self._commit)
         self._write_scores()
 
@@ -134,6 +156,9 @@ class Recorder:
             keys = results[0]
             arrays |= {f"round/{key}": np.array([result[key] for result in results], np.float32) for key in keys}
         self._commits.write(values, arrays, write_weights)
+        if self._legacy_run:
+            settle(self._settings, self._logdir, self.state.frames)
+            self._legacy_run = False
 
     def write_score(self, frames, score):
         """Add a point to scores.json."""

@@ -105,7 +105,7 @@ class Silent:
 @pytest.mark.parametrize(("tanh_rewards", "predicted"), [(False, 3.0), (True, 0.99505475)])
 def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_path, tanh_rewards, predicted):
     logger = Silent()
-    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    identity = {"task": "toy_x"}
     evaluator = Evaluator(
         Rewarding(), tmp_path, logger, episodes=1, seed_of=lambda *at: 0, tanh_rewards=tanh_rewards, **identity
     )
@@ -117,14 +117,14 @@ def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_p
 
 def test_the_video_of_a_long_episode_is_half_as_large(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "_LONG", 11)
-    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    identity = {"task": "toy_x"}
     Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, **identity).run(Predicting(), 100)
     with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
         assert reader.get_meta_data()["size"] == (256, 288)
 
 
 def test_an_evaluation_leaves_a_large_video_of_its_episode_and_a_dream_with_its_legend(tmp_path):
-    identity = {"task": "toy_x", "method": "dreamer", "seed": 0}
+    identity = {"task": "toy_x"}
     Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, **identity).run(Predicting(), 100)
     with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
         assert reader.get_meta_data()["size"] == (512, 544)

@@ -86,15 +86,18 @@ def lines(path):
 def left_behind(logdir):
     """Everything of a run that must be the same; weights, optimisers and generators of the last state among it."""
     newest = commits.Commits(logdir / "checkpoints").newest(print)
-    reader = tf.train.load_checkpoint(str(newest.folder / commits.WEIGHTS))
-    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
+    weights = {}
+    if list(newest.folder.glob(f"{commits.WEIGHTS}*")):  # random actions have none
+        reader = tf.train.load_checkpoint(str(newest.folder / commits.WEIGHTS))
+        names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
+        weights = {name: reader.get_tensor(name).tobytes() for name in names}
     return {
         "metrics": lines(logdir / "metrics.jsonl"),
         "open loop": lines(logdir / "open_loop.jsonl"),
         "scores": (logdir / "scores.json").read_text(),
         "random": json.loads((logdir / "random.json").read_text()),
         "episodes": {path.name: path.read_bytes() for path in (logdir / "episodes").glob("*.npz")},
-        "weights": {name: reader.get_tensor(name).tobytes() for name in names},
+        "weights": weights,
         "state": {key: value for key, value in newest.state.items() if key not in ("checksums", "sizes")},
         "videos": sorted(path.name for path in (logdir / "videos").iterdir()),
     }
