@@ -2,8 +2,13 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -404,3 +409,235 @@ def test_fewer_steps_than_a_run_was_collecting_for_end_it_there(tmp_path):
     assert train(run, tmp_path / "run", looks=130) == 143
     assert train(run.replace(steps=140), tmp_path / "run") == 0
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["xs"] == [100, 140]
+
+
+# From here on: processes of their own, with real signals. Their moments are counted in files and lines, and wherever
+# they come, the end must be the same; a time limit only tells a process that hangs.
+
+HANGS = 1200
+TOY = ("--configs", "toy", "debug")
+CARTPOLE = ("--configs", "dmc", "debug", "--task", "cartpole_balance", "--env.time_limit", "100")
+BREAKOUT = ("--configs", "atari", "debug", "--task", "breakout", "--env.time_limit", "1200", "--loop.prefill", "1000")
+BREAKOUT += ("--loop.train_every", "200", "--loop.eval_every", "1000", "--loop.save_every", "400")
+
+
+def command(logdir, *words):
+    words = ("--precision", "float32", *words, "--logdir", logdir)
+    return [sys.executable, "-m", "dreamer", *map(str, words)]
+
+
+def launch(logdir, *words):
+    return subprocess.Popen(
+        command(logdir, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def dreamer(logdir, *words, **options):
+    return subprocess.run(command(logdir, *words), capture_output=True, text=True, timeout=HANGS, **options)
+
+
+def marks(logdir):
+    """Episodes and lines of metrics: what a run counts its progress in."""
+    path = logdir / "metrics.jsonl"
+    return len(list((logdir / "episodes").glob("*.npz"))) + (path.read_bytes().count(b"\n") if path.exists() else 0)
+
+
+def wait_until(condition, process):
+    """Whether the condition came to hold before the process ended."""
+    end = time.monotonic() + HANGS
+    while process.poll() is None and not condition():
+        assert time.monotonic() < end, "the process hangs"
+        time.sleep(0.01)
+    return process.poll() is None
+
+
+def workers(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def is_gone(pid):
+    """Whether a process has ended; its parent need not have asked for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def stop(process, way, generator):
+    """Stop a run in one of the ways that there are, and check how it ends."""
+    children = workers(process)
+    if way == "worker":
+        os.kill(children[generator.integers(len(children))], signal.SIGKILL)
+        expected = 1
+    elif way == "group":
+        os.killpg(process.pid, signal.SIGTERM)
+        expected = 128 + signal.SIGTERM
+    else:
+        process.send_signal(way)
+        expected = -way if way == signal.SIGKILL else 128 + way
+    output = process.communicate(timeout=HANGS)[0]
+    assert process.returncode in (0, expected), output  # 0: it had ended before
+    assert "Traceback" not in output
+    if process.returncode > 100:
+        assert "Stopped and saved at" in output or "dreamer: stopped by" in output
+    end = time.monotonic() + HANGS
+    while not all(map(is_gone, children)):
+        assert time.monotonic() < end, "an environment outlives its run"
+        time.sleep(0.1)
+    return process.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("words", "ways", "pieces"),
+    [
+        ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
+        ((*CARTPOLE, "--steps", "800"), ["group", "worker", signal.SIGHUP], 10),
+        ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
+    ],
+    ids=["toy", "cartpole", "breakout"],
+)
+def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
+    whole = dreamer(tmp_path / "whole", *words)
+    assert whole.returncode == 0, whole.stderr
+    generator, codes = np.random.default_rng(4), []
+    for piece in range(pieces):
+        process = launch(tmp_path / "run", *words)
+        target = marks(tmp_path / "run") + int(generator.integers(1, 4))
+        way = signal.SIGKILL if piece % 2 else ways[generator.integers(len(ways))]
+        if not wait_until(lambda least=target: marks(tmp_path / "run") >= least, process):
+            assert process.returncode == 0, process.communicate()[0]
+            break
+        codes.append(stop(process, way, generator))
+    last = dreamer(tmp_path / "run", *words)
+    assert last.returncode == 0, last.stderr
+    assert "not exactly as it would have" not in last.stderr
+    print(codes)
+    assert len(codes) > 2
+    assert_equal(left_behind(tmp_path / "run"), left_behind(tmp_path / "whole"))
+
+
+FRAGILE = ("--configs", "gym", "debug", "--task", "fragile:Fragile-v0", "--method", "random", "--env.timeout", "40")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("raises", "failed in step: RuntimeError: the robot fell over ("),
+        ("exits", "ended with exit code 3 during step"),
+        ("hangs", "did not reply to step within 40 seconds"),
+        ("no number", "step() returned the reward nan: expected a finite number"),
+        ("no reward", "step() returned the reward 'seven': expected a number"),
+    ],
+)
+def test_an_environment_that_fails_in_its_process(kind, said, tmp_path):
+    variables = os.environ | {"FRAGILE_FILE": str(tmp_path / "failed"), "FRAGILE_KIND": kind, "FRAGILE_STEP": "7"}
+    options = {"cwd": Path(__file__).parent, "env": variables | {"PYTHONPATH": str(Path(loop.__file__).parents[2])}}
+    failed = dreamer(tmp_path / "run", *FRAGILE, **options)
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert said in failed.stderr.splitlines()[-1]
+    assert "Traceback" not in failed.stderr
+    again = dreamer(tmp_path / "run", *FRAGILE, **options)
+    assert again.returncode == 0, again.stderr
+    # `failed` is there from now on: this one is not interrupted.
+    whole = dreamer(tmp_path / "whole", *FRAGILE, **options)
+    assert whole.returncode == 0, whole.stderr
+    assert_equal(left_behind(tmp_path / "run"), left_behind(tmp_path / "whole"))
+    (tmp_path / "failed").unlink()
+    retried = dreamer(tmp_path / "retried", *FRAGILE, "--env.retries", "1", **options)
+    assert retried.returncode == 0, retried.stderr
+    assert "built anew, its episode of 6 steps dropped, retry 1 of 1." in retried.stderr
+    assert json.loads((tmp_path / "retried" / "scores.json").read_text())["xs"] == [100, 200, 300]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of its own; called with options, it mounts it anew with them."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, text=True, check=False
+        )
+
+    try:
+        done = mount("size=64k")
+    except FileNotFoundError:
+        pytest.skip("there is no program `mount`")
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
+    yield folder, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_full_disk_stops_a_run_that_goes_on_once_there_is_space(small_disk, tmp_path):
+    folder, remount = small_disk
+    whole = dreamer(tmp_path / "whole", *TOY)
+    assert whole.returncode == 0, whole.stderr
+    space = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    failures = 0
+    for kilobytes in [64, *range(200, 3 * space // 1000, 170)]:
+        remount(f"size={kilobytes}k")
+        done = dreamer(folder / "run", *TOY)
+        if done.returncode == 0:
+            break
+        assert done.returncode in (1, 2), done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("dreamer: "), done.stderr
+        print(kilobytes, done.returncode, done.stderr.splitlines()[-1])
+        failures += 1
+        for path in (folder / "run").glob("episodes/*.npz"):
+            np.load(path)
+        commits.Commits(folder / "run" / "checkpoints").newest(pytest.fail)
+    assert failures > 5
+    assert_equal(left_behind(folder / "run"), left_behind(tmp_path / "whole"))
+
+
+def test_a_folder_that_takes_no_files_is_refused_at_the_start(small_disk, stopped):
+    """Root may write where permissions forbid it, but not to a file system that is read-only."""
+    folder, remount = small_disk
+    remount("size=64m")
+    shutil.copytree(stopped, folder / "run")
+    remount("ro")
+    before = hashes(folder)
+    for logdir in (folder / "run", folder / "new", folder / "new" / "run"):
+        done = dreamer(logdir, "--configs", "toy", "debug", *(f"--{key}={value}" for key, value in KEYS.items()))
+        assert done.returncode == 2, done.stderr
+        assert done.stderr == f"dreamer: cannot write to the log directory {logdir}: Read-only file system\n"
+    assert hashes(folder) == before
+
+
+def test_eval_as_the_first_process_of_a_container_is_stopped_by_sigterm(stopped):
+    words = [sys.executable, "-m", "dreamer", "eval", "--logdir", str(stopped), "--episodes", "1000000"]
+    isolated = ["unshare", "--pid", "--fork", "--mount-proc"]
+    try:
+        probe = subprocess.run([*isolated, "true"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no program `unshare`")
+    if probe.returncode:
+        pytest.skip(f"a process namespace is not permitted: {probe.stderr.strip()}")
+    outer = subprocess.Popen([*isolated, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert outer.stdout.readline().startswith("precision")
+    (inner,) = workers(outer)
+    os.kill(inner, signal.SIGTERM)
+    assert outer.wait(HANGS) == 128 + signal.SIGTERM
+    assert outer.stderr.read().splitlines()[-1] == "dreamer: stopped by SIGTERM"
+
+
+@pytest.mark.parametrize("moment", ["at once", "tensorflow"])
+def test_a_stop_while_a_run_starts_is_noticed_and_leaves_nothing(moment, tmp_path):
+    process = launch(tmp_path / "run", *TOY)
+    maps = Path(f"/proc/{process.pid}/maps")
+    assert wait_until(lambda: moment in ("at once", *re.findall("tensorflow", maps.read_text())), process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=HANGS)[0]
+    # Before the program has begun, the system ends it.
+    assert process.returncode in ((143,) if moment == "tensorflow" else (143, -signal.SIGTERM))
+    assert "Traceback" not in output
+    assert not (tmp_path / "run" / "config.yaml").exists()
