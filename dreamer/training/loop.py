@@ -173,6 +173,8 @@ class Run:
         if self._state.stage == "finished":  # with fewer steps than now
             self._collect_next()
         self._committed_at = self._state.frames, time.monotonic()
+        if self._recorder.of_older_format:
+            self._commit()
 
     def go(self):
         """Algorithm 1, until there are config.steps frames or a signal has arrived; commits whichever way it ends."""

@@ -47,7 +47,8 @@ class Recorder:
     Nothing is written before `claim`. Raises CommitError where there are states but none of them is sound.
 
     state: see State; draws, random_draws: of the replay and of random actions; episode: of Driver.state; sizes: bytes
-    of the logs that belong to the state; notes: lines for the user.
+    of the logs that belong to the state; notes: lines for the user. of_older_format: whether the run has no state
+    in the present format yet.
     """
 
     def __init__(self, settings, logdir):
@@ -56,12 +57,12 @@ class Recorder:
         self.notes = []
         self.draws = self.random_draws = None
         self.episode, self.sizes = {}, dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
-        self._legacy, self._legacy_run = None, False
+        self._legacy, self.of_older_format = None, False
         previous = settings.previous
         self._commit = self._commits.newest(self.notes.append)
         if self._commit is None:
-            self._legacy_run = previous is not None and legacy.is_legacy(logdir)
-            self.state = self._open_legacy() if self._legacy_run else self._begin()
+            self.of_older_format = previous is not None and legacy.is_legacy(logdir)
+            self.state = self._open_legacy() if self.of_older_format else self._begin()
         else:
             self.state = self._open(self._commit)
         if previous is None and self._commit is not None:
@@ -137,7 +138,7 @@ class Recorder:
 
     def claim(self):
         """From here on files of the run are written: the settings, then what has gone beyond the state goes."""
-        if not self._legacy_run:  # It is one of the present format only with a state in it: see `commit`.
+        if not self.of_older_format:  # It is one of the present format only with a state in it: see `commit`.
             settle(self._settings, self._logdir, self.state.frames)
         self._commits.drop_after(self._commit)
         self._write_scores()
@@ -156,9 +157,9 @@ class Recorder:
             keys = results[0]
             arrays |= {f"round/{key}": np.array([result[key] for result in results], np.float32) for key in keys}
         self._commits.write(values, arrays, write_weights)
-        if self._legacy_run:
+        if self.of_older_format:
             settle(self._settings, self._logdir, self.state.frames)
-            self._legacy_run = False
+            self.of_older_format = False
 
     def write_score(self, frames, score):
         """Add a point to scores.json."""
