@@ -55,7 +55,7 @@ def train(settings, logdir, stops, *, profile=False):
                 run.go()
         except (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError) as error:
             resources.close()
-            print(f"dreamer: {faults.one_line(error)}", file=sys.stderr)
+            print(f"dreamer: {faults.one_line(error, logdir)}", file=sys.stderr)
             return 1
     if stops.signal:
         print(f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there.")
