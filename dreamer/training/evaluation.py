@@ -56,7 +56,8 @@ class Evaluator:
         self._task = task
 
     def use(self, env):
-        """Evaluate in `env` from now on."""
+        """Evaluate in `env` from now on; the one before is closed."""
+        self._env.close()
         self._env = env
 
     def run(self, agent, frames, stopped=lambda: False):

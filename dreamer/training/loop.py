@@ -234,13 +234,13 @@ class Run:
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
     def _drive(self):
-        """A new stream of episodes, by the agent of this stage; seeds count in frames, and differ after a failure."""
+        """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
         agent = self._seed_agent if self._state.stage == "prefill" else self._agent
         self._driver = Driver(
             self._env,
             agent,
             explore=True,
-            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.retried),
+            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.dropped),
         )
 
     def _go_on_with_the_episode(self):
@@ -398,6 +398,7 @@ class Run:
             self._env.close()
             self._env = self._new_env(training=True)
             self._driver.drop(self._env)
+            self._state.dropped += 1
             return None
         if episode:
             self._store.add(episode)

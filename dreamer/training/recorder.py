@@ -21,7 +21,7 @@ class State:
     `since` frames, and train_updates more to every train_every after them. target: frames at which collecting ends.
     round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
     since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
-    network has skipped. retried: environments that were built anew.
+    network has skipped. retried: environments that were built anew. dropped: episodes that were lost so.
     """
 
     stage: str = "prefill"
@@ -39,6 +39,7 @@ class State:
     scores: list = dataclasses.field(default_factory=list)
     skipped: dict = dataclasses.field(default_factory=dict)
     retried: int = 0
+    dropped: int = 0
 
 
 class Recorder:
@@ -89,7 +90,11 @@ class Recorder:
         return State()
 
     def _open(self, commit):
-        fields = {field.name: commit.state[field.name] for field in dataclasses.fields(State) if field.name != "round"}
+        fields = {
+            field.name: commit.state[field.name]
+            for field in dataclasses.fields(State)
+            if field.name in commit.state and field.name != "round"
+        }
         self.draws, self.random_draws = commit.state["draws"], commit.state["random_draws"]
         self.sizes = commit.state["sizes"]
         self.episode = _section(commit.arrays, "episode")

@@ -360,7 +360,7 @@ class Failing:
 @pytest.mark.parametrize("training", [True, False])
 def test_a_run_whose_environment_failed_goes_on_as_if_it_had_not(training, random_whole, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
-        Failing(patched, at=40 if training else 22, training=training)
+        Failing(patched, at=40 if training else 7, training=training)
         assert train(RANDOM, tmp_path / "run") == 1
     assert capsys.readouterr().err.splitlines()[-1] == "dreamer: the robot fell over"
     assert train(RANDOM, tmp_path / "run") == 0
@@ -370,7 +370,7 @@ def test_a_run_whose_environment_failed_goes_on_as_if_it_had_not(training, rando
 def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_whole, tmp_path, monkeypatch, capsys):
     run = RANDOM.replace(**{"env.retries": 1})
     with monkeypatch.context() as patched:
-        Failing(patched, at=22, training=False)
+        Failing(patched, at=7, training=False)
         assert train(run, tmp_path / "evaluation") == 0
     said = capsys.readouterr().err
     assert "(the robot fell over): built anew, the evaluation begins again, retry 1 of 1." in said
