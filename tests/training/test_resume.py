@@ -401,7 +401,7 @@ def test_an_environment_that_does_not_repeat_itself_costs_the_rest_of_an_episode
     assert train(RANDOM, tmp_path / "run") == 0
     assert capsys.readouterr().err.count(told) == 1
     lengths = [int(path.name[11:-4]) - 1 for path in sorted((tmp_path / "run" / "episodes").glob("*.npz"))]
-    assert (lengths[:3], sum(lengths)) == ([15, 5, 10], 60)
+    assert (lengths[:3], sum(lengths)) == ([15, 4, 9], 60)
 
 
 def test_fewer_steps_than_a_run_was_collecting_for_end_it_there(tmp_path):
