@@ -493,7 +493,7 @@ def stop(process, way, generator):
     ("words", "ways", "pieces"),
     [
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
-        ((*CARTPOLE, "--steps", "800"), ["group", "worker", signal.SIGHUP], 10),
+        ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 10),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
     ],
     ids=["toy", "cartpole", "breakout"],
@@ -505,7 +505,7 @@ def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
     for piece in range(pieces):
         process = launch(tmp_path / "run", *words)
         target = marks(tmp_path / "run") + int(generator.integers(1, 4))
-        way = signal.SIGKILL if piece % 2 else ways[generator.integers(len(ways))]
+        way = signal.SIGKILL if piece % 2 else ways[piece // 2 % len(ways)]
         if not wait_until(lambda least=target: marks(tmp_path / "run") >= least, process):
             assert process.returncode == 0, process.communicate()[0]
             break
