@@ -101,6 +101,7 @@ def lines(path):
 def left_behind(logdir):
     """Everything of a run that must be the same; weights, optimisers and generators of the last state among it."""
     newest = commits.Commits(logdir / "checkpoints").newest(print)
+    random = logdir / "random.json"  # not where episodes are less than whole games
     weights = {}
     if list(newest.folder.glob(f"{commits.WEIGHTS}*")):  # random actions have none
         reader = tf.train.load_checkpoint(str(newest.folder / commits.WEIGHTS))
@@ -110,7 +111,7 @@ def left_behind(logdir):
         "metrics": lines(logdir / "metrics.jsonl"),
         "open loop": lines(logdir / "open_loop.jsonl"),
         "scores": (logdir / "scores.json").read_text(),
-        "random": json.loads((logdir / "random.json").read_text()),
+        "random": json.loads(random.read_text()) if random.exists() else None,
         "episodes": {path.name: path.read_bytes() for path in (logdir / "episodes").glob("*.npz")},
         "weights": weights,
         "state": {key: value for key, value in newest.state.items() if key not in ("checksums", "sizes")},
