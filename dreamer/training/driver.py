@@ -55,6 +55,11 @@ class Driver:
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
 
+    def use(self, agent):
+        """Let `agent` act from the next episode on; what the environment has lived through stays known."""
+        assert not self._steps, "an episode is in progress"
+        self._agent = agent
+
     def drop(self, env):
         """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
         self._env, self._steps, self._action, self._past = env, [], None, []

@@ -280,7 +280,7 @@ class Run:
         self._recorder.write_random(self._env.whole_games)
         self._state.since, self._state.due = enough, self._config.loop.pretrain
         self._state.stage = "train"
-        self._drive()
+        self._driver.use(self._agent)  # In the same game, where one goes on after the loss of a life.
         self._commit()
 
     def _train(self):
