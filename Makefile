@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow demo clean
+.PHONY: help setup test test-slow soak demo clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -20,7 +20,10 @@ test: setup ## Lint, then the quick tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: setup ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.run $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
+	$(BIN)/python scripts/soak.py
 
 demo: $(VENV)/.run $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
 	$(BIN)/python -m dreamer.demo

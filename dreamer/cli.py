@@ -33,6 +33,11 @@ UNUSABLE = (
 )
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 
+RESUME = (
+    "`free` keys may have another value, since they change neither what is learned nor what has been; `told` ones "
+    "change what is learned from there on, and need --resume.allow KEY; all others are part of what has been learned"
+)
+
 HELP = """\
 usage: dreamer [COMMAND] ...
 
@@ -161,13 +166,16 @@ def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str
     """The table of `dreamer configs`, wrapped to width columns; width None puts every key on one line."""
     name_width = max(len(key.name) for key in keys)
     value_width = max(len(settings.yaml(value)) for value in values.values())
-    lines = ["--KEY VALUE on the command line sets any of these (* differs from the defaults).", "", "general"]
+    lines = _wrap("", "--KEY VALUE on the command line sets any of these (* differs from the defaults).", width)
+    lines += _wrap("", f"When a run goes on, {RESUME}.", width)
+    lines += ["", "general"]
     section = ""
     for key in keys:
         if key.name.rpartition(".")[0] != section:
             section = key.name.rpartition(".")[0]
             lines += ["", section]
-        limits = f"{key.unit}; {key.allowed}" if key.allowed else key.unit
+        parts = [key.unit, str(key.allowed) if key.allowed else "", key.resume if key.resume != config.FIXED else ""]
+        limits = "; ".join(filter(None, parts))
         mark = " " if values[key.name] == key.value else "*"
         head = f"{mark} {key.name:<{name_width}}  {settings.yaml(values[key.name]):<{value_width}}  "
         lines += _wrap(head, f"[{limits}] {key.meaning}", width)
@@ -477,6 +485,7 @@ def _configs(words: list[str]) -> int:
                 "type": key.type.__name__,
                 "unit": key.unit,
                 "allowed": str(key.allowed) if key.allowed else None,
+                "resume": key.resume,
                 "meaning": key.meaning,
             }
             for key in keys

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer import __version__, cli, config, envs, training
+from dreamer import __version__, cli, config, envs, hardware, training
 from dreamer.run import settings
 from dreamer.stops import Stopped
 
@@ -636,3 +636,15 @@ print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in 
     first, last = done.stdout.splitlines()
     assert first.startswith("precision bfloat16: as asked for")
     assert last == "bfloat16 float32 tensorflow 2 true"
+
+
+@pytest.mark.parametrize(("precision", "flags"), [("bfloat16", ()), ("float16", ("avx512_bf16",))])
+def test_a_resume_does_not_emulate_a_precision_unasked(precision, flags, monkeypatch):
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [])
+    with pytest.raises(cli.UsageError) as error:
+        cli.set_up_tensorflow(precision, resume=True)
+    assert str(error.value) == (
+        f"this run computes in {precision}, which this machine only emulates: --precision {precision} goes on so, "
+        "slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"
+    )

@@ -40,7 +40,7 @@ _EXIT_LIMIT = 5.0
 
 
 class WorkerDied(EnvError):
-    """The process of an environment ended by itself, by a crash or by a signal from outside."""
+    """The process of an environment is gone: by a crash, by a signal from outside, or ended because it hung."""
 
 
 class RemoteTraceback(Exception):
@@ -62,8 +62,8 @@ class Worker:
     What the child prints is not shown; its end is part of every error. The child ignores SIGINT, SIGTERM and
     SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what
     they mean. It leaves when the parent closes it or dies, in whatever way.
-    Raises EnvError when the environment raises (the cause holds its traceback) or does not reply in time, WorkerDied
-    when its process is gone.
+    Raises EnvError when the environment raises (the cause holds its traceback), WorkerDied when its process is gone or
+    did not reply in time.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Worker:
             if not self._connection.poll(self._timeout):
                 message = f"{self._name} did not reply to {what} within {self._timeout:g} seconds{self._tail()}"
                 self.close()
-                raise EnvError(message)
+                raise WorkerDied(message)
             reply = pickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             raise self._died(what) from None

@@ -77,6 +77,29 @@ def _stored_episode(name):
     return stored if stored.length >= 2 and stored.name == name else None
 
 
+def _present(directory):
+    """Every episode that was stored there and not deleted, those set aside among them."""
+    names = [
+        path.name for folder in (directory, directory / QUARANTINE) if folder.is_dir() for path in folder.iterdir()
+    ]
+    # Releases up to 0.1 renamed what they set aside to NAME.bad.
+    return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
+
+
+def check_present(frames, oldest, *, directory, action_repeat):
+    """Raise ReplayError unless a directory has the episodes from frame `oldest` to `frames`, or has set them aside."""
+    expected = oldest
+    for stored in sorted(stored for stored in _present(directory) if oldest <= stored.first_frame < frames):
+        if stored.first_frame > expected:
+            break
+        expected = stored.first_frame + (stored.length - 1) * action_repeat
+    if expected != frames:
+        raise ReplayError(
+            f"{directory} lacks the episode that begins at frame {expected:,}, though the run has collected "
+            f"{frames:,} frames: put its files back"
+        )
+
+
 def _require(condition, problem):
     if not condition:
         raise ReplayError(f"episode refused: {problem}")
@@ -378,26 +401,16 @@ class EpisodeStore:
             self._committed += 1
             self._delete_retired()
 
-    def rewind(self, frames, oldest, tolerate=False):
+    def rewind(self, frames, oldest):
         """Go back to the moment when `frames` were collected and `oldest` was the property of that name.
 
         Later episodes are deleted: whoever goes back lives through them again. Raises ReplayError, and nothing is
-        deleted, where episodes in between are neither here nor in quarantine, unless `tolerate`.
+        deleted, where episodes in between are neither here nor in quarantine.
         """
         with self._lock:
+            check_present(frames, oldest, directory=self._directory, action_repeat=self._action_repeat)
             self._retired.clear()
             self._episodes, _ = self._scan()
-            found = sorted(stored for stored in self._stored() if oldest <= stored.first_frame < frames)
-            expected = oldest
-            for stored in found:
-                if stored.first_frame > expected:
-                    break
-                expected = stored.first_frame + (stored.length - 1) * self._action_repeat
-            if expected != frames and not tolerate:
-                raise ReplayError(
-                    f"{self._directory} lacks the episode that begins at frame {expected:,}, though the run has "
-                    f"collected {frames:,} frames: put its files back"
-                )
             for stored in [stored for stored in self._episodes if stored.first_frame >= frames]:
                 self._layouts.pop(stored, None)
                 (self._directory / stored.name).unlink()
@@ -432,16 +445,8 @@ class EpisodeStore:
             elif path.suffix == ".tmp" and _stored_episode(path.stem):
                 path.unlink()
         episodes = sorted(filter(None, (_stored_episode(path.name) for path in self._directory.iterdir())))
-        ends = (stored.first_frame + (stored.length - 1) * self._action_repeat for stored in self._stored())
+        ends = (stored.first_frame + (stored.length - 1) * self._action_repeat for stored in _present(self._directory))
         return episodes, max(ends, default=0)
-
-    def _stored(self):
-        """Every episode that was stored and not deleted, those set aside among them."""
-        names = [path.name for path in self._directory.iterdir()]
-        if (self._directory / QUARANTINE).is_dir():
-            names += [path.name for path in (self._directory / QUARANTINE).iterdir()]
-        # Releases up to 0.1 renamed what they set aside to NAME.bad.
-        return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
 
     def _quarantine(self, path, reason):
         folder = self._directory / QUARANTINE

@@ -232,6 +232,7 @@ def settings(found: list[Run]) -> dict:
         "groups": list(groups.values()),
         "differ": list(differ.items()),
         "shared": [(key, values[0][key]) for key in keys if key not in differ],
+        "changed": [(run, change) for run in found for change in run.changes],
     }
 
 

@@ -32,7 +32,8 @@ class Run(NamedTuple):
 
     settings: value of every key, {"model.deter": 200, ...}; metrics: (frames [P], values [P]) of every metric, without
     the values that are not finite; frames: the last ones in the metrics; seconds: of work in all; parts: seconds of
-    "training", "acting" and so on, and of "other"; open_loop, machines: the lines of the files of these names.
+    "training", "acting" and so on, and of "other"; open_loop, machines: the lines of the files of these names; changes:
+    settings that a resume has changed, {"frames", "key", "from", "to"} each.
     """
 
     scores: scores.Scores
@@ -43,6 +44,7 @@ class Run(NamedTuple):
     parts: dict[str, float] = {}
     open_loop: list[dict] = []
     machines: list[dict] = []
+    changes: list[dict] = []
     episode: Path | None = None
     prediction: Path | None = None
 
@@ -59,11 +61,31 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
         found[index] = found[index]._replace(
             open_loop=_open_loop(directory / "open_loop.jsonl", problems),
             machines=list(formats.step_lines(directory / "machines.jsonl", problems)),
+            changes=_changes(directory / "run.json", problems),
             episode=_newest(directory / "videos", "-episode.mp4"),
             prediction=_newest(directory / "videos", "-open-loop.gif"),
             **_metrics(directory / "metrics.jsonl", problems),
         )
     return found, problems
+
+
+def _changes(path: Path, problems: list[str]) -> list[dict]:
+    """What run.json tells; nothing where there is none, as of runs of older releases."""
+    try:
+        record = formats.document(path)
+    except formats.MissingError:
+        return []
+    except formats.FormatError as error:
+        problems.append(f"{error}: left out")
+        return []
+    changes = record.get("changes") if isinstance(record, dict) else None
+    wanted = {"frames", "key", "from", "to"}
+    if not isinstance(changes, list) or not all(
+        isinstance(change, dict) and wanted <= set(change) for change in changes
+    ):
+        problems.append(f"{formats.shown(path)}: has no list of changes: left out")
+        return []
+    return changes
 
 
 def read_settings(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import math
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -312,6 +313,7 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 
             codec="libx264",
             pixelformat="yuv420p",
             macro_block_size=1,
+            ffmpeg_log_level="fatal",  # What it cannot write is found out below, and told in one line.
             quality=None,
             output_params=["-crf", "17", "-movflags", "+faststart"],
         )
@@ -319,7 +321,31 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 
         with contextlib.closing(writer):
             for frame in itertools.chain([first], frames):
                 frame = upscale(frame, scale)[0]
-                writer.append_data(np.pad(frame, [(0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge"))
+                frame = np.pad(frame, [(0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
+                try:
+                    writer.append_data(frame)
+                except OSError:  # ffmpeg has ended
+                    break
+        # The writer does not tell how ffmpeg ended: on a full disk, for instance, with half of a video.
+        if not _is_whole(temporary):
+            raise OSError(f"{path}: the video could not be written: is the disk full?")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file consists of the boxes of an MP4, with the pictures and their index among them, and no rest."""
+    found, size = set(), path.stat().st_size if path.exists() else 0
+    with path.open("rb") if size else contextlib.nullcontext() as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:
+                length = int.from_bytes(file.read(8), "big")
+            if length < 8:
+                break
+            found.add(kind)
+            at += length
+    return size > 0 and at == size and {b"moov", b"mdat"} <= found
 
 
 def save(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:

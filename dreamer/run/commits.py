@@ -25,6 +25,7 @@ KEPT = 2
 WEIGHTS = "weights"
 _STATE, _ARRAYS = "state.json", "arrays.npz"
 _NAME = re.compile(r"\d{6,}")
+_LEFTOVER = re.compile(r"\.\d{6,}\.(partial|old|damaged)")  # of a process that was killed
 
 
 class CommitError(RuntimeError):
@@ -58,7 +59,7 @@ class Commits:
         numbers = [int(folder.name) for folder in self._folders()]
         final = self._folder / f"{max(numbers, default=0) + 1:06d}"
         partial = self._folder / f".{final.name}.partial"
-        discard(partial)
+        self._sweep()
         partial.mkdir()
         try:
             write_weights(partial / WEIGHTS)
@@ -118,10 +119,10 @@ class Commits:
 
     def drop_after(self, commit: Commit | None) -> None:
         """Forget the states committed after `commit`: a run that goes on from it takes other ways than theirs."""
-        for folder in self._folders():
-            if commit is None or folder.name > commit.folder.name:
-                os.rename(folder, self._folder / f".{folder.name}.damaged")
-                discard(self._folder / f".{folder.name}.damaged")
+        self._sweep()
+        for folder in reversed(self._folders()):
+            if commit is None or int(folder.name) > int(commit.folder.name):
+                self._remove(folder, "damaged")
 
     def _state(self, folder: Path) -> dict:
         try:
@@ -167,10 +168,19 @@ class Commits:
             keep.append(max(scored, key=lambda entry: (entry[0], int(entry[1].name)))[1])
         for folder in self._folders():
             if folder not in keep:
-                # Under another name first: whoever reads meanwhile finds it whole or not at all.
-                doomed = self._folder / f".{folder.name}.old"
-                os.rename(folder, doomed)
-                discard(doomed)
+                self._remove(folder, "old")
+
+    def _remove(self, folder: Path, reason: str) -> None:
+        # Under another name first: whoever reads meanwhile finds it whole or not at all.
+        doomed = self._folder / f".{folder.name}.{reason}"
+        os.rename(folder, doomed)
+        discard(doomed)
+
+    def _sweep(self) -> None:
+        """Remove what a process left behind that was killed in the middle of a write or a removal."""
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            if _LEFTOVER.fullmatch(path.name):
+                discard(path)
 
 
 def _state_checksum(values: Mapping) -> str:

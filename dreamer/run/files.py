@@ -1,8 +1,8 @@
 """Writing files so that neither a reader nor a crash nor a power cut ever meets half of one."""
 
-import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +41,8 @@ def sync(path: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a directory of files, those that are gone already left out."""
-    with contextlib.suppress(FileNotFoundError):
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()
+    """Remove a directory and all that is in it, what is gone already left out.
+
+    What cannot be removed stays: whoever discards has an error of its own to tell, or nothing that depends on it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer.envs import EnvError
+from dreamer.envs.worker import WorkerDied
 
 
 class Driver:
@@ -54,17 +55,23 @@ class Driver:
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
 
+    def use(self, agent):
+        """Let `agent` act from the next episode on; what the environment has lived through stays known."""
+        assert not self._steps, "an episode is in progress"
+        self._agent = agent
+
     def drop(self, env):
         """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
         self._env, self._steps, self._action, self._past = env, [], None, []
 
     def state(self):
         """Everything that `restore` needs, as a dict of arrays by name."""
+        past = self._past if self._steps or getattr(self._env, "goes_on", False) else []
         arrays = {
             "begun": np.int64(self._begun),
-            "seeds": np.array([seed for seed, _ in self._past], np.int64),
-            "lengths": np.array([len(actions) for _, actions in self._past], np.int64),
-            "actions": np.array([action for _, actions in self._past for action in actions], np.float32),
+            "seeds": np.array([seed for seed, _ in past], np.int64),
+            "lengths": np.array([len(actions) for _, actions in past], np.int64),
+            "actions": np.array([action for _, actions in past for action in actions], np.float32),
         }
         if self._steps:
             arrays |= {f"step/{key}": value for key, value in _stack(self._steps).items()}
@@ -79,7 +86,8 @@ class Driver:
         """Go on from `state`: the environment lives through the same seeds and actions again.
 
         Returns whether it did: every observation of the episode in progress must be equal to the stored one. Where the
-        environment does not repeat itself, only that episode's steps are taken over, for `cut`.
+        environment does not repeat itself, only that episode's steps are taken over, for `cut`. Raises WorkerDied where
+        its process fails meanwhile, which says nothing about that.
         """
         self._begun = int(arrays["begun"])
         stored = {key.removeprefix("step/"): value for key, value in arrays.items() if key.startswith("step/")}
@@ -94,6 +102,8 @@ class Driver:
             self._action = arrays.get("action")
         try:
             return self._live_through_it_again()
+        except WorkerDied:
+            raise
         except EnvError:  # steps after what is the end of an episode now, for instance
             return False
 

@@ -55,6 +55,11 @@ class Evaluator:
         self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
         self._task = task
 
+    def use(self, env):
+        """Evaluate in `env` from now on; the one before is closed."""
+        self._env.close()
+        self._env = env
+
     def run(self, agent, frames, stopped=lambda: False):
         """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
         driver = Driver(self._env, agent, explore=False, seed_of=lambda n: self._seed_of(frames, n))

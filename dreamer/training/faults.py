@@ -12,11 +12,12 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line."""
 
 
-def one_line(error):
-    """What an exception says, without line breaks; files that the system refuses are named."""
+def one_line(error, folder=None):
+    """What an exception says, without line breaks; what the system refuses is named: the file, else the folder."""
     text = getattr(error, "message", None) or str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        path = error.filename or folder
+        text = f"{path}: {error.strerror}" if path else error.strerror
     return " ".join(str(text).split()) or type(error).__name__
 
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from dreamer import envs, seeds
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
-from dreamer.replay.episodes import EpisodeStore, ReplayError
+from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
 from dreamer.training import faults, machine
@@ -55,7 +55,7 @@ def train(settings, logdir, stops, *, profile=False):
                 run.go()
         except (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError) as error:
             resources.close()
-            print(f"dreamer: {faults.one_line(error)}", file=sys.stderr)
+            print(f"dreamer: {faults.one_line(error, logdir)}", file=sys.stderr)
             return 1
     if stops.signal:
         print(f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there.")
@@ -125,22 +125,24 @@ class Run:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
-        self._env, eval_env = (enter(contextlib.closing(self._make_env(training))) for training in (True, False))
+        self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
         check(config, self._env.action_space)
         self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
             self._recorder.read_weights(self._agent)
+        episodes = {"directory": self._logdir / layout.EPISODES, "action_repeat": config.env.action_repeat}
+        check_present(self._state.stored_frames, self._state.oldest, **episodes)
         self._recorder.claim()
         self._store = EpisodeStore(
-            self._logdir / layout.EPISODES,
-            action_repeat=config.env.action_repeat,
+            **episodes,
             capacity=config.replay.capacity,
             compress=config.replay.compress,
             commits=2,
         )
         self._store.rewind(self._state.stored_frames, self._state.oldest)
-        self._windows = enter(contextlib.closing(self._make_windows()))
+        self._windows = self._make_windows()
+        self._resources.callback(self._close_batches)
         if self._recorder.draws:
             self._windows.restore(self._recorder.draws)
         if self._recorder.random_draws:
@@ -172,6 +174,8 @@ class Run:
         if self._state.stage == "finished":  # with fewer steps than now
             self._collect_next()
         self._committed_at = self._state.frames, time.monotonic()
+        if self._recorder.of_older_format:
+            self._commit()
 
     def go(self):
         """Algorithm 1, until there are config.steps frames or a signal has arrived; commits whichever way it ends."""
@@ -186,7 +190,9 @@ class Run:
                 stages[self._state.stage]()
         except envs.EnvError:
             self._commit()  # The action that the environment failed at is part of the state.
-            raise
+            if not self._stops.signal:  # which may have reached a process of the environment too
+                raise
+            return
         self._commit()
 
     def _make_progress(self):
@@ -228,14 +234,25 @@ class Run:
         """The agent whose draws are those of NumPy: in the prefill always, later with random actions as a method."""
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
+    def _close_batches(self):
+        """End the reading of batches here and not when the interpreter ends.
+
+        Its threads call Python, and the interpreter waits for them without letting them: a process that never leaves.
+        """
+        self._windows.close()
+        if self._batches is not None:
+            with contextlib.suppress(tf.errors.OpError):
+                collections.deque(self._batches, maxlen=0)
+            self._batches = None
+
     def _drive(self):
-        """A new stream of episodes, by the agent of this stage; seeds count in frames."""
+        """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
         agent = self._seed_agent if self._state.stage == "prefill" else self._agent
         self._driver = Driver(
             self._env,
             agent,
             explore=True,
-            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames),
+            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.dropped),
         )
 
     def _go_on_with_the_episode(self):
@@ -263,13 +280,13 @@ class Run:
         self._recorder.write_random(self._env.whole_games)
         self._state.since, self._state.due = enough, self._config.loop.pretrain
         self._state.stage = "train"
-        self._drive()
+        self._driver.use(self._agent)  # In the same game, where one goes on after the loss of a life.
         self._commit()
 
     def _train(self):
         """The updates that are due, and a line of metrics for the round."""
         metrics = self._update() if self._learns else {}
-        if self._stops.signal:
+        if self._in_round:
             return
         if self._state.unlogged:
             metrics["episode/return"] = np.mean([total for total, _ in self._state.unlogged])
@@ -338,12 +355,9 @@ class Run:
         last = state.scores[-1][0] if state.scores else None
         due = evaluation_due(self.frames, last, first=state.prefill, every=self._config.loop.eval_every)
         if at_end or due:
-            draws = self._agent.random.state.numpy() if self._learns else None
             with self._stopwatch.part("evaluation"):
-                score = self._evaluator.run(self._agent, self.frames, stopped=lambda: self._stops.signal)
+                score = self._score()
             if score is None:
-                if self._learns:  # As if this evaluation had not begun: it will be made as a whole.
-                    self._agent.random.state.assign(draws)
                 return
             self._recorder.write_score(self.frames, score)
             self._progress.evaluated(score)
@@ -355,6 +369,20 @@ class Run:
         if due or self.frames >= self._committed_at[0] + self._config.loop.save_every or seconds > COMMIT_SECONDS:
             self._commit(score=state.scores[-1][1] if due or at_end else None)
 
+    def _score(self):
+        """The mean return of an evaluation now; None after a stop or a failure, as if it had not begun."""
+        draws = self._agent.random.state.numpy() if self._learns else self._agent.state()
+        score = None
+        try:
+            score = self._evaluator.run(self._agent, self.frames, stopped=lambda: self._stops.signal)
+        except envs.EnvError as error:
+            self._retry(error, "the evaluation begins again")
+            self._evaluator.use(self._new_env(training=False))
+        finally:
+            if score is None:  # It will be made as a whole.
+                self._agent.random.state.assign(draws) if self._learns else self._agent.restore(draws)
+        return score
+
     def _collect_next(self):
         self._state.stage = "collect"
         self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
@@ -362,12 +390,13 @@ class Run:
     def _collect(self):
         """Frames up to the target, rounded up to agent steps, with the exploring agent."""
         updates = self._updates
+        target = min(self._state.target, self._config.steps)  # which may be fewer than when it was set
         with self._stopwatch.part("acting"):
-            while self.frames < self._state.target and not self._stops.signal:
+            while self.frames < target and not self._stops.signal:
                 if episode := self._step():
                     self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
                 self._progress.update(self.frames, updates)
-        if self.frames >= self._state.target:
+        if self.frames >= target:
             if self.frames >= self._config.steps:
                 self._keep_cut_episode()
             self._state.stage = "train"
@@ -377,24 +406,28 @@ class Run:
         try:
             episode = self._driver.step()
         except envs.EnvError as error:
-            self._replace_env(error)
+            self._retry(error, f"its episode of {self._driver.steps} steps dropped")
+            self._env.close()
+            self._env = self._new_env(training=True)
+            self._driver.drop(self._env)
+            self._state.dropped += 1
             return None
         if episode:
             self._store.add(episode)
         return episode
 
-    def _replace_env(self, error):
-        """Build a failed environment anew and drop its episode, as often as env.retries; then raise the error."""
-        if self._state.retried >= self._config.env.retries:
+    def _retry(self, error, what):
+        """Count a failed environment that is to be built anew; raise the error where env.retries or a stop forbids."""
+        if self._stops.signal or self._state.retried >= self._config.env.retries:
             raise error
         self._state.retried += 1
         self._progress.message(
-            f"The environment failed ({faults.one_line(error)}): built anew, its episode of {self._driver.steps} steps "
-            f"dropped, retry {self._state.retried} of {self._config.env.retries}."
+            f"The environment failed ({faults.one_line(error)}): built anew, {what}, "
+            f"retry {self._state.retried} of {self._config.env.retries}."
         )
-        self._env.close()
-        self._env = self._resources.enter_context(contextlib.closing(self._make_env(True)))
-        self._driver.drop(self._env)
+
+    def _new_env(self, training):
+        return self._resources.enter_context(contextlib.closing(self._make_env(training)))
 
     def _keep_cut_episode(self):
         if episode := self._driver.cut():

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from dreamer.run import layout, legacy
-from dreamer.run.commits import WEIGHTS, Commits
+from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.run.files import replacing
 from dreamer.run.settings import settle
 from dreamer.training.restore import read_legacy_weights, read_weights
@@ -21,7 +21,7 @@ class State:
     `since` frames, and train_updates more to every train_every after them. target: frames at which collecting ends.
     round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
     since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
-    network has skipped. retried: environments that were built anew.
+    network has skipped. retried: environments that were built anew. dropped: episodes that were lost so.
     """
 
     stage: str = "prefill"
@@ -39,6 +39,7 @@ class State:
     scores: list = dataclasses.field(default_factory=list)
     skipped: dict = dataclasses.field(default_factory=dict)
     retried: int = 0
+    dropped: int = 0
 
 
 class Recorder:
@@ -47,7 +48,8 @@ class Recorder:
     Nothing is written before `claim`. Raises CommitError where there are states but none of them is sound.
 
     state: see State; draws, random_draws: of the replay and of random actions; episode: of Driver.state; sizes: bytes
-    of the logs that belong to the state; notes: lines for the user.
+    of the logs that belong to the state; notes: lines for the user. of_older_format: whether the run has no state
+    in the present format yet.
     """
 
     def __init__(self, settings, logdir):
@@ -56,18 +58,43 @@ class Recorder:
         self.notes = []
         self.draws = self.random_draws = None
         self.episode, self.sizes = {}, dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
-        self._commit = self._legacy = None
+        self._legacy, self.of_older_format = None, False
         previous = settings.previous
-        if previous is not None and legacy.is_legacy(logdir):
-            self.state = self._open_legacy()
+        self._commit = self._commits.newest(self.notes.append)
+        if self._commit is None:
+            self.of_older_format = previous is not None and legacy.is_legacy(logdir)
+            self.state = self._open_legacy() if self.of_older_format else self._begin()
         else:
-            self._commit = self._commits.newest(self.notes.append)
-            self.state = self._open(self._commit) if self._commit else State()
+            self.state = self._open(self._commit)
+        if previous is None and self._commit is not None:
+            raise CommitError(f"{logdir} holds the states of a run without its {layout.CONFIG}: put that back")
         if previous is not None:
             self._keep_schedule(previous.loop)
 
+    def _begin(self):
+        """The state of a new run, or of one that was stopped before its first commit: it begins again, in the same way.
+
+        Raises CommitError where a run has come further than that, since beginning again would delete it.
+        """
+        logdir, episodes = self._logdir, self._logdir / layout.EPISODES
+        if self._settings.previous is None and episodes.is_dir() and any(episodes.iterdir()):
+            raise CommitError(
+                f"{episodes} has files of a run without {layout.CONFIG}: put that back, or move them away"
+            )
+        later = [logdir / name for name in (layout.METRICS, layout.SCORES)]
+        if found := [path for path in later if path.is_file() and path.stat().st_size]:
+            raise CommitError(
+                f"{logdir} lacks the folder {layout.COMMITS} of its run, which has come as far as {found[0].name} "
+                "says: put it back, or begin anew in another --logdir"
+            )
+        return State()
+
     def _open(self, commit):
-        fields = {field.name: commit.state[field.name] for field in dataclasses.fields(State) if field.name != "round"}
+        fields = {
+            field.name: commit.state[field.name]
+            for field in dataclasses.fields(State)
+            if field.name in commit.state and field.name != "round"
+        }
         self.draws, self.random_draws = commit.state["draws"], commit.state["random_draws"]
         self.sizes = commit.state["sizes"]
         self.episode = _section(commit.arrays, "episode")
@@ -116,7 +143,8 @@ class Recorder:
 
     def claim(self):
         """From here on files of the run are written: the settings, then what has gone beyond the state goes."""
-        settle(self._settings, self._logdir, self.state.frames)
+        if not self.of_older_format:  # It is one of the present format only with a state in it: see `commit`.
+            settle(self._settings, self._logdir, self.state.frames)
         self._commits.drop_after(self._commit)
         self._write_scores()
 
@@ -134,6 +162,9 @@ class Recorder:
             keys = results[0]
             arrays |= {f"round/{key}": np.array([result[key] for result in results], np.float32) for key in keys}
         self._commits.write(values, arrays, write_weights)
+        if self.of_older_format:
+            settle(self._settings, self._logdir, self.state.frames)
+            self.of_older_format = False
 
     def write_score(self, frames, score):
         """Add a point to scores.json."""

@@ -1,6 +1,8 @@
 """Agents by the config: new ones, and those of a run with the weights of a committed state."""
 
+import errno
 import json
+import os
 
 import keras
 import tensorflow as tf
@@ -54,6 +56,9 @@ def write_weights(agent, prefix):
     try:
         tf.train.Checkpoint(**agent.checkpoint()).write(str(prefix))
     except tf.errors.OpError as error:
+        full = os.strerror(errno.ENOSPC)
+        if full in error.message:  # among the names of TensorFlow's operations and temporary files
+            raise OSError(errno.ENOSPC, full, str(prefix)) from None
         raise OSError(f"cannot write {prefix}: {error.message}") from None
 
 

@@ -122,6 +122,7 @@ def test_an_evaluation_episode_is_the_whole_game_with_its_score(breakout):
         ("breakout", {"training": False}, True),
         ("breakout", {"training": True, "life_loss": False}, True),
         ("boxing", {"training": True}, True),  # nobody has lives there
+        ("amidar", {"training": True}, False),  # which counts them from its first frame on
     ],
 )
 def test_an_environment_says_whether_its_episodes_are_whole_games(game, options, whole):

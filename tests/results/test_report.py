@@ -36,6 +36,8 @@ def write_run(directory, *, task=CHEETAH, method="dreamer", seed=0, ys=(10.0, 50
     (directory / "open_loop.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
     machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": ["a GPU", "a GPU"], "precision": "bfloat16"}
     (directory / "machines.jsonl").write_text(f"{json.dumps(machine)}\n" * 2)
+    change = {"frames": 60_000, "key": "actor.lr", "from": 8e-05, "to": 3e-05}
+    (directory / "run.json").write_text(json.dumps({"format": 1, "changes": [change] * (seed == 1)}))
     frames = np.random.default_rng(seed).integers(0, 255, (3, 32, 64, 3), np.uint8)
     video.save_mp4(directory / "videos" / "0000105000-episode.mp4", frames, fps=25)
     # The last frame stays: a GIF stores that as a longer time.
@@ -406,3 +408,9 @@ def test_a_picture_of_the_light_page(page, browser, tmp_path):
     assert (image == 255).all(-1).mean() > 0.7
     for color in ((0, 114, 178), (213, 94, 0)):  # the curves of two methods
         assert (np.abs(image - color).max(-1) <= 3).sum() > 100
+
+
+def test_settings_that_changed_on_the_way_are_told(page):
+    text = " ".join(page.read_text().split())
+    assert text.count("<li>Cheetah Run, Dreamer, seed 1, at 60000 frames: actor.lr from 8e-05 to 3e-05</li>") == 1
+    assert text.count("actor.lr from") == 1

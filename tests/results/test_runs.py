@@ -9,13 +9,16 @@ OPEN_LOOP = {"step": 20, "context": 5, "image": [1.0, 2.0], "image_repeat": [3.0
 OPEN_LOOP["reward_repeat"] = [0.25, 0.125]
 
 
+CHANGE = {"frames": 15, "key": "actor.lr", "from": 8e-05, "to": 3e-05}
+
+
 def write_run(directory, **files):
     """A run with its scores and, by name without suffix, the text of further files."""
     directory.mkdir(parents=True)
     content = {"task": "toy_dot", "method": "dreamer", "seed": 0, "xs": [10, 20], "ys": [1, 2]}
     (directory / "scores.json").write_text(json.dumps(content))
     for name, text in files.items():
-        (directory / name.replace("_jsonl", ".jsonl").replace("_yaml", ".yaml")).write_text(text)
+        (directory / ".".join(name.rsplit("_", 1))).write_text(text)
     return directory
 
 
@@ -45,6 +48,7 @@ def test_everything_that_a_run_leaves(tmp_path):
         open_loop_jsonl=lines(OPEN_LOOP),
         config_yaml="suite: toy\nenv:\n  action_repeat: 2\nmodel: {lr: 6e-4, discount_head: false}\n",
         machines_jsonl=lines({"step": 0, "cpu": "a CPU", "cores": 2}),
+        run_json=json.dumps({"format": 1, "dreamer": "0.1.0", "changes": [CHANGE]}),
     )
     (directory / "videos").mkdir()
     for name in ("0000000010-episode.mp4", "0000000020-episode.mp4", "0000000010-open-loop.gif", "x-episode.mp4"):
@@ -57,6 +61,7 @@ def test_everything_that_a_run_leaves(tmp_path):
     assert (run.frames, run.seconds, run.parts) == (20, 120, {"training": 70, "acting": 25, "other": 25})
     np.testing.assert_array_equal(runs.errors(run.open_loop[0], "reward"), [0.5, np.nan])
     assert run.machines == [{"step": 0, "cpu": "a CPU", "cores": 2}]
+    assert run.changes == [CHANGE]
     assert run.episode.name == "0000000020-episode.mp4"
     assert runs.frames_of(run.episode) == 20
     assert run.prediction.name == "0000000010-open-loop.gif"
@@ -151,3 +156,11 @@ def test_a_directory_in_the_place_of_a_file(tmp_path):
     assert [problem.split(":")[0] for problem in problems] == [
         str(directory / name) for name in ("config.yaml", "metrics.jsonl")
     ]
+
+
+@pytest.mark.parametrize("content", ['{"format": 1', "[]", '{"changes": [{"key": "x"}]}', '{"changes": 3}'])
+def test_a_record_that_is_wrong_is_left_out_and_told(tmp_path, content):
+    run, problems = read_one(write_run(tmp_path / "run", run_json=content))
+    assert run.changes == []
+    assert len(problems) == 1
+    assert "run.json" in problems[0]

@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 
 import imageio.v2 as imageio
 import numpy as np
@@ -310,3 +312,23 @@ def test_episodes_side_by_side_play_to_the_end_of_the_longest():
 def test_episodes_side_by_side_fill_a_wide_screen(count, shape):
     frame = next(video.side_by_side([np.zeros((2, 64, 64, 3), np.uint8)] * count, [np.zeros(2)] * count))
     assert frame.shape[:2] == shape
+
+
+@pytest.mark.parametrize("limit", [0, 3_000, 20_000])
+def test_half_a_video_takes_no_other_ones_place(limit, tmp_path, capfd):
+    """ffmpeg says nothing about a full disk; a limit on the size of files stands for one."""
+    frames = np.random.default_rng(0).integers(256, size=(20, 64, 64, 3), dtype=np.uint8)
+    video.save_mp4(tmp_path / "a.mp4", frames, fps=15)
+    before = (tmp_path / "a.mp4").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match="a.mp4: the video could not be written: is the disk full"):
+            video.save_mp4(tmp_path / "a.mp4", frames, fps=15)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == before
+    assert capfd.readouterr().err == ""

@@ -94,6 +94,7 @@ def test_a_write_that_fails_leaves_nothing_of_it(commits, tmp_path):
 
     def full(prefix):
         prefix.write_bytes(b"half")
+        prefix.with_name("weights_temp").mkdir()  # where TensorFlow writes at first
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
@@ -129,9 +130,23 @@ def test_leftovers_of_a_crash_are_written_over(commits, tmp_path):
     partial = tmp_path / "checkpoints" / ".000002.partial"
     partial.mkdir()
     (partial / "weights").write_bytes(b"half")
+    (partial / "weights_temp").mkdir()  # where TensorFlow writes at first
+    (partial / "weights_temp" / "part-0").write_bytes(b"half")
+    for name in (".000000.old", ".000003.damaged", ".000007.partial"):
+        (tmp_path / "checkpoints" / name).mkdir()
+        (tmp_path / "checkpoints" / name / "state.json").write_bytes(b"half")
     assert commits.newest(pytest.fail).state["frames"] == 1
     write(commits, 2)
     assert names(tmp_path / "checkpoints") == ["000001", "000002"]
+
+
+def test_a_removal_that_was_cut_short_does_not_hinder_the_next_one(commits, tmp_path):
+    write(commits, 1)
+    commit = commits.newest(pytest.fail)
+    write(commits, 2)
+    (tmp_path / "checkpoints" / ".000002.damaged" / "weights_temp").mkdir(parents=True)
+    commits.drop_after(commit)
+    assert names(tmp_path / "checkpoints") == ["000001"]
 
 
 def test_going_back_forgets_what_came_after(commits, tmp_path):

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from dreamer import config
+from dreamer.run import legacy, settings
+from dreamer.stops import Stops
+from dreamer.training import loop
+from dreamer.training.recorder import Recorder
+
 FORMAT0 = Path(__file__).parent / "format0"
 
 
@@ -55,3 +61,23 @@ def test_it_is_evaluated_and_imagined(logdir, tmp_path):
     done = dreamer("imagine", "--logdir", logdir, "--out", tmp_path / "dream.gif")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dream.gif").stat().st_size > 0
+
+
+def test_it_stays_one_until_there_is_a_state_in_the_present_format(logdir, monkeypatch):
+    """A start that is killed before must not leave what a later one takes for a run without states."""
+    run = config.load(["toy", "debug"], {"loop.prefill": "50", "steps": "200"})
+    before = files(logdir)
+
+    def killed(self, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "commit", killed)
+    with pytest.raises(KeyboardInterrupt), settings.exclusive(logdir):
+        loop.train(settings.agree(run, logdir), logdir, Stops())
+    after = files(logdir)
+    assert legacy.is_legacy(logdir)
+    assert "run.json" not in after
+    assert {
+        path: content for path, content in before.items() if path.endswith((".npz", ".yaml", "checkpoint"))
+    }.items() <= after.items()
+    assert Recorder(settings.agree(run, logdir), logdir).state.frames == 150
