@@ -118,7 +118,7 @@ FREE = {
     "env.level_cache": "maps",
     "replay.prefetch": "2",
     "replay.compress": "true",
-    "optimizer.max_skipped": "7",
+    "loop.max_skipped": "7",
     "loop.save_every": "9",
 }
 
@@ -216,7 +216,7 @@ def test_an_older_run_goes_on_with_what_its_missing_keys_stand_for(started, caps
     Path("run").mkdir()
     Path("run/config.yaml").write_text(text)
     assert cli.main(["--logdir", "run"]) == 0
-    assert started[0][0].optimizer.max_skipped == 100
+    assert started[0][0].loop.max_skipped == 100
     capsys.readouterr()
     for path in Path("run").iterdir():
         path.unlink()

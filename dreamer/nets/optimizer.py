@@ -28,6 +28,16 @@ class Optimizer(tf.Module):
         adam = self.adam.inner_optimizer if self._scaled else self.adam
         adam.learning_rate = self._lr
 
+    def network(self):
+        """What a checkpoint of this holds of the network: its variables, without moments and loss scale.
+
+        Keras hides layers that are kept in lists from TensorFlow's checkpoints, so that the entry of the network itself
+        lacks them.
+        """
+        network = tf.Module()
+        network._variables = self._variables
+        return network
+
     def scale(self, loss):
         """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""
         return self.adam.scale_loss(loss) if self._scaled else loss

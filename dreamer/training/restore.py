@@ -26,8 +26,7 @@ def build_agent(config, action_space, *, seed):
     check(config, action_space)
     if config.method == "random":
         return Random(action_space, seed=seed)
-    shared = {name: config[name] for name in ("model", "explore")}
-    shared["optimizer"] = {name: config.optimizer[name] for name in ("epsilon", "clip")}
+    shared = {name: config[name] for name in ("model", "optimizer", "explore")}
     shared |= {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}
     if config.method == "planet":
         agent = PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared)
@@ -69,8 +68,11 @@ def read_weights(agent, prefix, *, only_networks=False):
     """
     trackables = agent.checkpoint()
     if only_networks:
-        names = [name for name in trackables if name != "random" and not name.endswith("_optimizer")]
-        trackables = {name: trackables[name] for name in names}
+        trackables = {
+            name: trackable.network() if name.endswith("_optimizer") else trackable
+            for name, trackable in trackables.items()
+            if name != "random"
+        }
     try:
         status = tf.train.Checkpoint(**trackables).read(str(prefix)).expect_partial()
         status.assert_existing_objects_matched()

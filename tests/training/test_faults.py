@@ -39,7 +39,7 @@ def test_the_first_steps_of_a_loss_scale_do_not_end_a_run(tmp_path):
     """Keras begins at 2**15 and halves it with every step that overflows: far less than the default limit."""
     from dreamer import config
 
-    limit = config.load().optimizer.max_skipped
+    limit = config.load().loop.max_skipped
     assert limit > 3 * 15
     check(State(), tmp_path, limit=limit, model=[1] * 15 + [0] * 85)
 

@@ -318,7 +318,7 @@ def test_one_seed_decides_everything(tmp_path, precision):
 
 
 def test_gradients_that_are_all_nan_stop_the_run_with_one_line(tmp_path):
-    result = dreamer(tmp_path, "--model.free_nats", "0", "--model.kl_scale", "3e38", "--optimizer.max_skipped", "4")
+    result = dreamer(tmp_path, "--model.free_nats", "0", "--model.kl_scale", "3e38", "--loop.max_skipped", "4")
     assert result.returncode == 1, result.stdout
     line = result.stderr.splitlines()[-1]
     assert line.startswith(
