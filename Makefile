@@ -20,7 +20,7 @@ test: setup ## Lint, then the quick tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: setup ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2
 
 soak: $(VENV)/.run $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
 	$(BIN)/python scripts/soak.py
