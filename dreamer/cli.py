@@ -440,6 +440,7 @@ def set_up_tensorflow(precision: str, resume: bool = False) -> str:
                 "so, slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"
             )
     precision, reason = hardware.resolve_precision(precision, flags, capabilities)
+    reason = "that of the run" if resume and precision != "auto" else reason
     keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
     print(f"precision {precision}: {reason}", flush=True)
     return precision

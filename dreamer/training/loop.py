@@ -193,7 +193,8 @@ class Run:
             if not self._stops.signal:  # which may have reached a process of the environment too
                 raise
             return
-        self._commit()
+        if self._state.stage != "finished":  # which is committed with its evaluation
+            self._commit()
 
     def _make_progress(self):
         config, state = self._config, self._state
@@ -365,9 +366,11 @@ class Run:
             state.stage = "finished"
         else:
             self._collect_next()
-        seconds = time.monotonic() - self._committed_at[1]
-        if due or self.frames >= self._committed_at[0] + self._config.loop.save_every or seconds > COMMIT_SECONDS:
-            self._commit(score=state.scores[-1][1] if due or at_end else None)
+        frames, moment = self._committed_at
+        if due or at_end:
+            self._commit(score=state.scores[-1][1])
+        elif self.frames >= frames + self._config.loop.save_every or time.monotonic() > moment + COMMIT_SECONDS:
+            self._commit()
 
     def _score(self):
         """The mean return of an evaluation now; None after a stop or a failure, as if it had not begun."""

@@ -156,6 +156,10 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(finished, tmp_path):
     assert [returns[0], returns[-1]] == [f"{y:.1f}" for y in ys[-2:]]
     assert json.loads((logdir / "scores.json").read_text())["xs"] == [100, 200, 300, 400]
     assert metrics(logdir)[-2]["train/updates"] == 14
+    # The last evaluation is of the last state, which may be the best one.
+    newest = max((logdir / "checkpoints").glob("[0-9]*/state.json"))
+    state = json.loads(newest.read_text())
+    assert (state["stage"], state["score"]) == ("finished", state["scores"][-1][1])
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
