@@ -9,7 +9,7 @@ from dreamer.results import curves, horizon, plot, published, report, runs, scor
 from dreamer.run import formats
 
 TASK, STEPS, OVERLAYS = "cheetah_run", 20_000, ("dmc", "small")
-MINUTES = "10 minutes on 2 cores"  # TODO-LEAD: as measured, for the line that the demo begins with
+MINUTES = "10 minutes on 2 cores"
 OUT = Path("runs") / "demo"
 
 
