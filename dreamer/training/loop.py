@@ -331,10 +331,11 @@ class Run:
             return {}
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
             results = {key: np.array([float(result[key]) for result in done], np.float32) for key in done[0]}
-        faults.check(results, batch, self._agent, state, self._config.loop.max_skipped, self._logdir)
         if len(done) < count:
             state.round = [{key: values[n] for key, values in results.items()} for n in range(len(done))]
             return {}
+        # Only whole rounds are counted: the rest of one that was stopped would count its beginning again.
+        faults.check(results, batch, self._agent, state, self._config.loop.max_skipped, self._logdir)
         state.round, self._in_round = [], False
         means = {f"train/{key}": float(np.mean(values)) for key, values in results.items()}
         return means | {"train/updates": self._updates}

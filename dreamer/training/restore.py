@@ -83,8 +83,7 @@ def read_weights(agent, prefix, *, only_networks=False):
                     trackable.keep_rate()
     # What a file that does not fit raises depends on where it does not.
     except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-        raise CommitError(f"{prefix} does not fit the networks of this run's settings ({reason})") from None
+        raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
 
 
 def restore_agent(config, logdir, action_space, *, seed, best=False, report=print):
@@ -125,9 +124,13 @@ def read_legacy_weights(agent, prefix):
     try:
         tf.train.Checkpoint(**agent.checkpoint(), replay_state=draws).restore(str(prefix)).assert_consumed()
     except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
-        raise CommitError(f"{prefix} is damaged, or of another model ({reason})") from None
+        raise CommitError(f"{prefix} is damaged, or of another model ({_reason(error)})") from None
     return json.loads(draws.text)
+
+
+def _reason(error):
+    """The first line of an exception; its type where it says nothing."""
+    return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
 
 
 class _Text(tf.train.experimental.PythonState):
