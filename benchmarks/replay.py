@@ -75,7 +75,7 @@ def ours(directory):
     started = time.perf_counter()
     store = EpisodeStore(directory, action_repeat=2)
     windows = Windows(store, batch=BATCH, length=LENGTH, seed=0)
-    batches = iter(windows.dataset())
+    batches = windows.batches()
 
     def take(n):
         windows.request(n)

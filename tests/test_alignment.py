@@ -117,7 +117,7 @@ def batches(store):
     """Batches of 3 windows of 9 steps from episodes of 6 and 7 steps: every window crosses an end."""
     windows = Windows(store, batch=3, length=9, seed=0)
     windows.request(20)
-    dataset = iter(windows.dataset())
+    dataset = windows.batches()
     yield [next(dataset) for _ in range(20)]
     windows.close()
 

@@ -82,14 +82,14 @@ def _aligned_empty(shape):
 
 
 class Windows:
-    """Batches of windows of a replay, as a dataset fed by requests.
+    """Batches of windows of a replay, read by tf.data as they are requested.
 
     store: EpisodeStore; batch, length: B and T of the windows; seed: of the draws; prefetch: batches read ahead.
     cross_ends: windows of draw_joined_window instead of draw_window. tanh_rewards: batches hold tanh(r) for the stored
     reward r.
 
         windows = Windows(store, batch=50, length=50, seed=0)
-        batches = iter(windows.dataset())
+        batches = windows.batches()
         windows.request(100)
         for _ in range(100):
             train(next(batches))
@@ -113,6 +113,7 @@ class Windows:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._lock = threading.Lock()
         self._closed = False
+        self._iterator = None
         self._before = self._rng.bit_generator.state  # of the draws, when the last request began
         self._drawn = 0
         self._requested = {}  # number -> plan, not yet taken up by the dataset
@@ -158,17 +159,23 @@ class Windows:
             self._requested.update(plans)
         self._queue.enqueue_many([np.array(list(plans), np.int64)])
 
-    def dataset(self):
-        """Return the tf.data.Dataset of requested batches: dreamer.types.Batch with static shapes, in their order.
+    def batches(self):
+        """Return the iterator of requested batches: dreamer.types.Batch with static shapes, in their order.
 
-        It waits for requests and ends after `close`. Iterate over it once. Raises ReplayError while nothing is stored
+        It waits for requests and ends after `close`; there is one of them. Raises ReplayError while nothing is stored
         (the width of the actions is unknown then), or after `close`.
         """
         if self._closed:
-            raise ReplayError("cannot make a dataset: the windows are closed")
+            raise ReplayError("cannot read batches: the windows are closed")
+        if self._iterator is None:
+            self._iterator = iter(self._dataset())
+            atexit.register(self.close)
+        return self._iterator
+
+    def _dataset(self):
         self._action_size = self._store.action_size
         if self._action_size is None:
-            raise ReplayError("cannot make a dataset: the replay holds no episodes yet")
+            raise ReplayError("cannot read batches: the replay holds no episodes yet")
         shapes = {key: array.shape for key, array in self._empty_batch()._asdict().items()}
         dtypes = Batch(tf.uint8, tf.float32, tf.float32, tf.float32, tf.bool)
 
@@ -182,7 +189,6 @@ class Windows:
         options.autotune.enabled = False
         options.threading.private_threadpool_size = _READERS
         options.threading.max_intra_op_parallelism = 1
-        atexit.register(self.close)
         return (
             tf.data.Dataset.counter()
             .map(lambda _: self._queue.dequeue())
@@ -205,7 +211,11 @@ class Windows:
         self._rng.bit_generator.state = state
 
     def close(self):
-        """End the dataset after the batches that it is reading; drops what else was requested. May be called twice."""
+        """End the batches and drop what was requested or read ahead. May be called twice.
+
+        It returns when no thread of tf.data is left in Python. They call it to read, and an iterator that is deleted
+        waits for them without letting them, as does the interpreter when it ends: that process would never leave.
+        """
         atexit.unregister(self.close)
         with self._lock:
             if self._closed:
@@ -217,6 +227,17 @@ class Windows:
             self._finish(plan)
         self._queue.enqueue(np.int64(_END))
         self._queue.close()
+        if self._iterator is not None:
+            self._drain()
+
+    def _drain(self):
+        while True:
+            try:
+                next(self._iterator)
+            except StopIteration:
+                return
+            except tf.errors.OpError:  # Of one batch; the others are still being read.
+                continue
 
     def _take(self, number):
         """Move a plan from requested to reading; runs in the order of the plans."""

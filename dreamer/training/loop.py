@@ -142,7 +142,7 @@ class Run:
         )
         self._store.rewind(self._state.stored_frames, self._state.oldest)
         self._windows = self._make_windows()
-        self._resources.callback(self._close_batches)
+        self._resources.callback(self._windows.close)
         if self._recorder.draws:
             self._windows.restore(self._recorder.draws)
         if self._recorder.random_draws:
@@ -235,17 +235,6 @@ class Run:
         """The agent whose draws are those of NumPy: in the prefill always, later with random actions as a method."""
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
-    def _close_batches(self):
-        """End the reading of batches here and not when the interpreter ends.
-
-        Its threads call Python, and the interpreter waits for them without letting them: a process that never leaves.
-        """
-        self._windows.close()
-        if self._batches is not None:
-            with contextlib.suppress(tf.errors.OpError):
-                collections.deque(self._batches, maxlen=0)
-            self._batches = None
-
     def _drive(self):
         """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
         agent = self._seed_agent if self._state.stage == "prefill" else self._agent
@@ -320,7 +309,7 @@ class Run:
         self._windows.request(count, skip=len(done))
         self._in_round = True
         if self._batches is None:
-            self._batches = iter(self._windows.dataset())
+            self._batches = self._windows.batches()
         while len(done) < count and not self._stops.signal:
             with self._stopwatch.part("waiting_for_data"):
                 batch = next(self._batches)

@@ -129,7 +129,7 @@ def test_terminals_are_trained_on_at_the_rate_at_which_they_occur(tmp_path, make
     shares = []
     for cross_ends in (True, False):
         windows = open_windows(store, batch=50, length=10, cross_ends=cross_ends)
-        batches = take(windows, iter(windows.dataset()), 40)
+        batches = take(windows, windows.batches(), 40)
         shares.append(np.mean([batch.discount == 0 for batch in batches]))
         for batch in batches:
             _, step = episodes_and_steps(batch)
@@ -142,8 +142,8 @@ def test_terminals_are_trained_on_at_the_rate_at_which_they_occur(tmp_path, make
 
 def test_rewards_are_bounded_in_batches_and_not_on_disk(store, open_windows):
     plain, bounded = (open_windows(store, seed=2, tanh_rewards=tanh) for tanh in (False, True))
-    raw = take(plain, iter(plain.dataset()), 3)
-    for one, two in zip(raw, take(bounded, iter(bounded.dataset()), 3), strict=True):
+    raw = take(plain, plain.batches(), 3)
+    for one, two in zip(raw, take(bounded, bounded.batches(), 3), strict=True):
         np.testing.assert_allclose(two.reward, np.tanh(one.reward.astype(np.float64)), rtol=1e-6)
         np.testing.assert_array_equal(two.image, one.image)
         assert one.reward.max() > 1000
@@ -158,7 +158,7 @@ def test_every_field_of_a_step_stays_together(tmp_path, make_episode, open_windo
         store.add(make_episode(number, length, terminal=number == 3))
     windows = open_windows(store)
     seen, joins, terminals = set(), 0, 0
-    for batch in take(windows, iter(windows.dataset()), 40):
+    for batch in take(windows, windows.batches(), 40):
         episode, step = episodes_and_steps(batch)
         assert (batch.image[..., 0] == episode[:, :, None, None]).all()
         assert (batch.image[..., 1] == step[:, :, None, None]).all()
@@ -185,7 +185,7 @@ def test_every_field_of_a_step_stays_together(tmp_path, make_episode, open_windo
 
 def test_batches_have_static_shapes_and_the_documented_types(store, open_windows):
     windows = open_windows(store, batch=3, length=5)
-    spec = windows.dataset().element_spec
+    spec = windows.batches().element_spec
     assert spec == Batch(
         image=tf.TensorSpec((3, 5, 64, 64, 3), tf.uint8),
         action=tf.TensorSpec((3, 5, 2), tf.float32),
@@ -197,7 +197,7 @@ def test_batches_have_static_shapes_and_the_documented_types(store, open_windows
 
 def test_same_seed_and_requests_give_the_same_batches(store, open_windows):
     one, two, other = (open_windows(store, seed=seed, prefetch=prefetch) for seed, prefetch in ((5, 1), (5, 4), (6, 4)))
-    iterators = [iter(windows.dataset()) for windows in (one, two, other)]
+    iterators = [windows.batches() for windows in (one, two, other)]
     first = take(one, iterators[0], 3) + take(one, iterators[0], 5)
     assert_same(first, take(two, iterators[1], 3) + take(two, iterators[1], 5))
     different = take(other, iterators[2], 8)
@@ -206,24 +206,24 @@ def test_same_seed_and_requests_give_the_same_batches(store, open_windows):
 
 def test_the_batches_of_a_request_differ(store, open_windows):
     windows = open_windows(store)
-    batches = take(windows, iter(windows.dataset()), 6)
+    batches = take(windows, windows.batches(), 6)
     assert len({batch.reward.tobytes() for batch in batches}) == 6
 
 
 def test_restored_state_continues_identically(store, open_windows):
     windows = open_windows(store, seed=1)
-    iterator = iter(windows.dataset())
+    iterator = windows.batches()
     take(windows, iterator, 3)
     state = json.loads(json.dumps(windows.state()))  # as a checkpoint would keep it
     expected = take(windows, iterator, 4)
     again = open_windows(EpisodeStore(store.paths()[0].parent, action_repeat=2), seed=99)
     again.restore(state)
-    assert_same(expected, take(again, iter(again.dataset()), 4))
+    assert_same(expected, take(again, again.batches(), 4))
 
 
 def test_new_episodes_are_seen_by_the_next_request_only(store, open_windows, make_episode):
     windows = open_windows(store, prefetch=1)
-    iterator = iter(windows.dataset())
+    iterator = windows.batches()
     windows.request(30)
     store.add(make_episode(4, 15))
     before = [next(iterator) for _ in range(30)]
@@ -236,7 +236,7 @@ def test_an_episode_over_capacity_is_still_read_by_earlier_requests(tmp_path, op
     store = EpisodeStore(tmp_path, action_repeat=1, capacity=18)
     old = [store.add(make_episode(number, 10)) for number in (1, 2)]
     windows = open_windows(store)
-    iterator = iter(windows.dataset())
+    iterator = windows.batches()
     windows.request(20)
     new = [store.add(make_episode(number, 10)) for number in (3, 4)]
     assert store.paths() == new
@@ -265,7 +265,7 @@ def test_a_damaged_episode_is_named_and_drawn_again_from_the_others(store, tmp_p
     for damaged in damaged_copies(store, tmp_path):
         frames = damaged.frames
         windows = open_windows(damaged, seed=2)
-        iterator = iter(windows.dataset())
+        iterator = windows.batches()
         assert len(damaged) == 3
         with caplog.at_level(logging.WARNING):
             results.append(take(windows, iterator, 30))
@@ -291,7 +291,7 @@ def test_a_damaged_episode_is_named_and_drawn_again_from_the_others(store, tmp_p
 
 def test_a_replay_of_damaged_files_says_so(store, tmp_path, open_windows):
     windows = open_windows(store)
-    iterator = iter(windows.dataset())
+    iterator = windows.batches()
     for path in store.paths():
         path.write_bytes(b"cut")
     windows.request(1)
@@ -305,9 +305,9 @@ def test_an_empty_replay_says_so(tmp_path, open_windows, make_episode):
     with pytest.raises(ReplayError, match="holds no episodes yet"):
         windows.request(1)
     with pytest.raises(ReplayError, match="holds no episodes yet"):
-        windows.dataset()
+        windows.batches()
     store.add(make_episode(1, 2))  # shorter than the window: repeated
-    batch = take(windows, iter(windows.dataset()), 1)[0]
+    batch = take(windows, windows.batches(), 1)[0]
     np.testing.assert_array_equal(batch.is_first, [[True, False] * 3] * 4)
 
 
@@ -319,32 +319,33 @@ def test_bad_arguments(store, option, value):
         Windows(store, batch=2, length=5, seed=0).request(0)
 
 
-def test_close_ends_the_dataset_and_lets_go_of_the_files(tmp_path, open_windows, make_episode):
+def test_close_ends_the_batches_and_lets_go_of_the_files(tmp_path, open_windows, make_episode):
     store = EpisodeStore(tmp_path, action_repeat=1, capacity=9)
     store.add(make_episode(1, 10))
     windows = open_windows(store, prefetch=1)
-    iterator = iter(windows.dataset())
+    iterator = windows.batches()
+    assert windows.batches() is iterator
     windows.request(50)
     next(iterator)
     store.add(make_episode(2, 10))
     windows.close()
     windows.close()
-    assert sum(1 for _ in iterator) < 10  # what was being read ahead, not the 49 left
+    assert not list(iterator)
     assert [path.name for path in tmp_path.iterdir()] == ["0000000009-10.npz"]
     with pytest.raises(ReplayError, match="closed"):
         windows.request(1)
     with pytest.raises(ReplayError, match="closed"):
-        windows.dataset()
+        windows.batches()
 
 
 @pytest.mark.parametrize(("ending", "code"), [("pass", 0), ("sys.exit(3)", 3), ("del iterator", 0)])
-def test_a_process_with_a_waiting_dataset_ends(store, ending, code):
+def test_a_process_that_waits_for_no_more_batches_ends(store, ending, code):
     script = f"""
         import sys
         from dreamer.replay.dataset import Windows
         from dreamer.replay.episodes import EpisodeStore
         windows = Windows(EpisodeStore(sys.argv[1], action_repeat=2), batch=2, length=5, seed=0)
-        iterator = iter(windows.dataset())
+        iterator = windows.batches()
         windows.request(3)
         next(iterator)
         {ending}

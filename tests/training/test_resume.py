@@ -108,12 +108,14 @@ def left_behind(logdir):
         reader = tf.train.load_checkpoint(str(newest.folder / commits.WEIGHTS))
         names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
         weights = {name: reader.get_tensor(name).tobytes() for name in names}
+    # Older ones are no longer drawn, and stay for the states committed before, of which a stop makes one more.
+    drawn = [path for path in (logdir / "episodes").glob("*.npz") if int(path.name[:10]) >= newest.state["oldest"]]
     return {
         "metrics": lines(logdir / "metrics.jsonl"),
         "open loop": lines(logdir / "open_loop.jsonl"),
         "scores": (logdir / "scores.json").read_text(),
         "random": json.loads(random.read_text()) if random.exists() else None,
-        "episodes": {path.name: path.read_bytes() for path in (logdir / "episodes").glob("*.npz")},
+        "episodes": {path.name: path.read_bytes() for path in drawn},
         "weights": weights,
         "state": {key: value for key, value in newest.state.items() if key not in ("checksums", "sizes")},
         "videos": sorted(path.name for path in (logdir / "videos").iterdir()),
