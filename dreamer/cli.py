@@ -37,6 +37,10 @@ RESUME = (
     "`free` keys may have another value, since they change neither what is learned nor what has been; `told` ones "
     "change what is learned from there on, and need --resume.allow KEY; all others are part of what has been learned"
 )
+SOURCES = (
+    "In parentheses at the end: where the default is from, the paper, the authors' releases TF1 (2019) and TF2 (2020), "
+    "PlaNet, or ours; and what others have instead."
+)
 
 HELP = """\
 usage: dreamer [COMMAND] ...
@@ -168,6 +172,7 @@ def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str
     value_width = max(len(settings.yaml(value)) for value in values.values())
     lines = _wrap("", "--KEY VALUE on the command line sets any of these (* differs from the defaults).", width)
     lines += _wrap("", f"When a run goes on, {RESUME}.", width)
+    lines += _wrap("", SOURCES, width)
     lines += ["", "general"]
     section = ""
     for key in keys:
@@ -488,6 +493,7 @@ def _configs(words: list[str]) -> int:
                 "allowed": str(key.allowed) if key.allowed else None,
                 "resume": key.resume,
                 "meaning": key.meaning,
+                "source": key.source,
             }
             for key in keys
         ]

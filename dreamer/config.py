@@ -1,12 +1,14 @@
 """Load the documented defaults, lay overlays and command-line values over them, check every value, freeze the result.
 
 configs/defaults.yaml is the documentation and the schema at once: every key carries a comment
-`# [unit; allowed; resume; before VALUE] meaning (source)`, and the type of a key is the type of its default. Of what is
-in the brackets only the unit must be there.
+`# [unit; allowed; resume; before VALUE] meaning (source).`, and the type of a key is the type of its default. Of what
+is in the brackets only the unit must be there.
 
 resume tells whether the key may have another value when a run goes on: `free` keys change neither what is learned nor
 what has been, `told` ones change what is learned from there on and need the user's word, all others cannot change.
 before VALUE stands at keys that releases up to 0.1 did not have: what those did is what this value does.
+source is where the default is from, `paper, PLACE`, `TF1`, `TF2`, `PlaNet` or `ours`; a remark on it may follow after a
+colon, and what others have instead after semicolons: `(TF2; paper: 300).`
 """
 
 import difflib
@@ -25,6 +27,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COMMAND_LINE = "command line"
 
 _COMMENT = re.compile(r"#\s*\[(?P<unit>[^;\[\]]+)(?P<fields>(?:;[^;]*?)*)\]\s+(?P<meaning>\S.*)")
+_SOURCE = re.compile(
+    r"\((?P<source>paper, (?:(?:Section|Appendix|Algorithm) [A-Z\d][.\d]*|eqs?\. \d+(?:-\d+)?)|TF1|TF2|PlaNet|ours)"
+    r"(?:[:;] [^()]+)?\)\.$"
+)
 FREE, TOLD, FIXED = "free", "told", "fixed"
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 _RANGE = re.compile(rf"(?P<open_low>\()?(?P<low>{_NUMBER})?\.\.(?P<high>{_NUMBER})?(?P<close>[\])])?")
@@ -74,7 +80,8 @@ class Key(NamedTuple):
     """One documented key: dotted name, default value, unit, what is allowed (None: anything), meaning and type.
 
     resume: FREE, TOLD or FIXED, whether it may change when a run goes on. before: the value that stands for what
-    releases without the key did; None for keys that have always been there.
+    releases without the key did; None for keys that have always been there. source: where the default is from, as it
+    begins the parenthesis at the end of the meaning; None where that names no source.
     """
 
     name: str
@@ -85,6 +92,7 @@ class Key(NamedTuple):
     type: type
     resume: str = FIXED
     before: Any = None
+    source: str | None = None
 
     @property
     def expected(self) -> str:
@@ -259,7 +267,10 @@ def _document(tree, name: str, value, where: str) -> Key:
     if len(rest) > 1:
         raise ConfigError(f"{name}: {' and '.join(map(repr, rest))}: only one of them can be what is allowed ({where})")
     allowed = _parse_allowed(rest[0] if rest else None, f"{name} ({where})")
-    key = Key(name, kind(value), match["unit"].strip(), allowed, match["meaning"].strip(), kind, resume)
+    meaning = match["meaning"].strip()
+    source = _SOURCE.search(meaning)
+    source = source and source["source"]
+    key = Key(name, kind(value), match["unit"].strip(), allowed, meaning, kind, resume, source=source)
     key = key._replace(value=_check(key, key.value, where))
     return key._replace(before=None if before is None else _check(key, before, where))
 

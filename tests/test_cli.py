@@ -493,6 +493,7 @@ def test_the_table_of_keys_has_one_line_a_key_in_a_pipe(capsys, monkeypatch, tmp
     listed = json.loads(capsys.readouterr().out)
     batch = next(key for key in listed["keys"] if key["key"] == "replay.batch")
     assert (batch["value"], batch["default"], batch["type"], batch["allowed"]) == (3, 50, "int", ">= 1")
+    assert batch["source"] == "paper, Appendix A"
     assert listed["overlays"] == {"tiny": "For tests."}
 
 

@@ -52,6 +52,48 @@ def test_every_key_of_the_real_defaults_is_documented():
         assert not hasattr(config.Config, key.name.split(".")[0])
 
 
+def test_every_key_of_the_real_defaults_names_its_source():
+    """In a form that a program can read, the parenthesis that ends its meaning."""
+    assert [key.name for key in config.describe() if key.source is None] == []
+    sources = {key.name: key.source for key in config.describe()}
+    assert {source.split(",")[0] for source in sources.values()} == {"paper", "TF1", "TF2", "PlaNet", "ours"}
+    # The paper's paragraphs on hyper-parameters are in its Appendix A; what an actor begins with stands in no text.
+    assert sources["model.free_nats"] == "paper, Appendix A"
+    assert sources["actor.init_std"] == "TF2"
+    assert sources["replay.cross_ends"] == "TF1"
+    assert sources["planner.candidates"] == "PlaNet"
+    assert sources["env.hold_out"] == sources["env.life_loss"] == "ours"
+
+
+@pytest.mark.parametrize(
+    ("meaning", "source"),
+    [
+        ("A key (TF1).", "TF1"),
+        ("A key (TF2; paper: 300).", "TF2"),
+        ("A key (TF2: the Keras default; TF1: 1e-4).", "TF2"),
+        ("A key, C in (0..1] (ours).", "ours"),
+        ("A key (PlaNet: H).", "PlaNet"),
+        ("A key (paper, Appendix A).", "paper, Appendix A"),
+        ("A key (paper, Section 4.1; TF1: 2).", "paper, Section 4.1"),
+        ("A key (paper, Algorithm 1: C).", "paper, Algorithm 1"),
+        ("A key (paper, eqs. 11-12).", "paper, eqs. 11-12"),
+        ("A key.", None),
+        ("A key (TF1) that goes on.", None),
+        ("A key (paper).", None),
+        ("A key (paper, somewhere).", None),
+        ("A key (TF3).", None),
+        ("A key (TF2 release).", None),
+        ("A key (theirs; TF2: 3).", None),
+        ("A key (TF2", None),
+    ],
+)
+def test_the_source_of_a_key_begins_the_parenthesis_at_its_end(configs, meaning, source):
+    (configs / "defaults.yaml").write_text(f"key: 1  # [unit; 0..; free; before 0] {meaning}\n")
+    config._schema.cache_clear()
+    (key,) = config.describe()
+    assert (key.source, key.meaning, key.resume, key.before) == (source, meaning, "free", 0)
+
+
 def test_all_real_overlays_load_alone():
     assert "dmc" in config.overlays()
     for name in config.overlays():
