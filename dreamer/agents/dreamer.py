@@ -96,7 +96,11 @@ class Dreamer:
         }
 
     def _start_weights(self, discount):
-        """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T]."""
+        """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T].
+
+        The losses are means over all N, so that such a start counts there with 0. Windows of the releases end with
+        their episode: they have no terminal in the middle (ours).
+        """
         return flatten_leading(discount[:, :-1], 0)[0] if self._has_discount_head else 1.0
 
     def _imagine(self, posterior):

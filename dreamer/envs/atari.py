@@ -81,7 +81,8 @@ class Atari:
     sticky: probability with which a frame repeats the action of the frame before (Machado et al., arXiv 1709.06009).
     noops: a game begins with 1 to this many frames without action (Mnih et al., 2015); 0 for none.
     full_actions: all 18 actions of the console rather than those that make a difference in the game.
-    life_loss: while training, losing a life is a terminal, and the next reset goes on with the game.
+    life_loss: while training, losing a life is a terminal, and the next reset goes on with the game (both releases
+        begin a new one, and TF2 ends test episodes at a life too).
     training: False plays whole games, whatever life_loss says.
     size: side of the image in pixels.
 

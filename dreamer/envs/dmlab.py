@@ -79,7 +79,7 @@ class DMLab:
     task: a name of LEVELS, or a level by its full name, such as "contributed/dmlab30/language_select_located_object".
     action_repeat: frames for which an action is held; only the frame that is kept is rendered.
     time_limit: frames of an episode, beside the level's own limit; reaching either is no terminal.
-    hold_out: evaluate in test mode, on the layouts that a level keeps from training.
+    hold_out: evaluate in test mode, on the layouts that a level keeps from training (ours; the TF1 release never does).
     training: False is evaluation.
     level_cache: folder for compiled maps, which take seconds each, or "none"; processes may share it.
     size: side of the image in pixels.

@@ -42,7 +42,10 @@ class TanhNormal:
         return -tf.reduce_mean(self._log_prob_before_tanh(self._draw([samples], seed)), 0)
 
     def mode(self, seed, samples=100):
-        """The likeliest of `samples` draws, chosen for each batch element by itself: [..., A] (TF2 release)."""
+        """The likeliest of `samples` draws, chosen for each batch element by itself: [..., A] (TF1 release).
+
+        The TF2 release takes the draw that is likeliest in the first row for all rows; with one row they are the same.
+        """
         draws = self._draw([samples], seed)
         best = tf.argmax(self._log_prob_before_tanh(draws), 0)
         chosen = tf.one_hot(best, samples, axis=0, dtype=draws.dtype)[..., None]

@@ -26,7 +26,7 @@ def free_nats_after_mean(kl, free_nats):
 
 
 def free_nats_per_state(kl, free_nats):
-    """mean max(0, KL - free nats): the TF1 release's form, where each state has its own allowance. [B, T] -> scalar."""
+    """mean max(0, KL - free nats): each state has its own (PlaNet, the paper and TF1). kl: [B, T] -> scalar."""
     return tf.reduce_mean(tf.nn.relu(kl - free_nats))
 
 
@@ -37,6 +37,7 @@ def contrastive_loss(features, predicted):
     """-J_S of eq. 12: -ln q(s | o) + ln sum over o' of q(s | o'), o' being all images of the batch, o among them.
 
     features: states s; predicted: means of q(s | o), a Normal of unit variance, from the images o at the same places.
+    (The TF1 release learns the deviation of q, and sums over states of the batch instead of images.)
     Both [B, T, F] float32 -> [B, T].
     """
     states, restore = flatten_leading(features, 1)
