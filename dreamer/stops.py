@@ -3,7 +3,7 @@
     while a command ...                a stop ...
     starts, or only reads              ends it at once (Stopped is raised; by force after GRACE seconds)
     trains (`noting`)                  is noted in `signal`, so that the loop saves and leaves; a second one ends it
-    traces (`nothing_to_lose`)         ends it at once, since everything is saved already
+    traces (`nothing_to_lose`)         ends it at once, and says that everything is saved
 
 Python runs a handler between two instructions of the main thread, so that one that comes while a library loads or a
 graph is traced waits for seconds. The system tells a thread of ours at once, through a file descriptor; Docker kills
@@ -22,10 +22,10 @@ GRACE = 2.0  # seconds that a command which only reads has for tidying up
 
 
 class Stopped(BaseException):
-    """A signal asked the command to end; `code` is the exit code, 128 + the signal's number."""
+    """A signal asked the command to end; `code` is the exit code, 128 + the signal's number. saved: see `_told`."""
 
-    def __init__(self, number):
-        super().__init__(signal.Signals(number).name)
+    def __init__(self, number, saved=False):
+        super().__init__(_told(number, saved))
         self.code = 128 + number
 
 
@@ -73,14 +73,14 @@ class Stops:
         self._nothing_to_lose = True
         try:
             if self.signal:
-                raise Stopped(self.signal)
+                raise Stopped(self.signal, saved=True)
             yield
         finally:
             self._nothing_to_lose = False
 
     def _handle(self, number, frame):
         if self._nothing_to_lose:
-            _leave(number)
+            _leave(number, saved=True)
         if self._noting and self.signal is None:
             self.signal = int(number)
             return
@@ -93,24 +93,29 @@ class Stops:
                 if number not in SIGNALS or self._left.is_set():
                     continue
                 if self._nothing_to_lose:
-                    _leave(number)
+                    _leave(number, saved=True)
                 if not self._noting:
                     threading.Thread(target=self._leave_after_grace, args=(number,), daemon=True).start()
         self._reading.close()
 
     def _leave_after_grace(self, number):
         if not self._left.wait(GRACE):
-            _leave(number)
+            _leave(number, saved=False)
+
+
+def _told(number, saved):
+    """What is said of a stop. saved: whether a run is on disk as it was at that moment."""
+    return signal.Signals(number).name + (": all is saved, and the same command goes on from there" if saved else "")
 
 
 _leaving = threading.Lock()
 
 
-def _leave(number):
-    """End the process without asking the main thread, which may be inside a library."""
+def _leave(number, saved):
+    """End the process without asking the main thread, which may be inside a library. saved: see `_told`."""
     if not _leaving.acquire(blocking=False):
         threading.Event().wait()  # The other thread is about to end the process.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
-        os.write(2, f"dreamer: stopped by {signal.Signals(number).name}\n".encode())
+        os.write(2, f"dreamer: stopped by {_told(number, saved)}\n".encode())
     os._exit(128 + number)

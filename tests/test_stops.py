@@ -60,7 +60,15 @@ with stops.noting(), stops.nothing_to_lose():
 """
     done = run(block, number)
     assert done.returncode == 128 + number
-    assert done.stderr == f"dreamer: stopped by {signal.Signals(number).name}\n"
+    name = signal.Signals(number).name
+    assert done.stderr == f"dreamer: stopped by {name}: all is saved, and the same command goes on from there\n"
+
+
+def test_what_is_ended_by_force_after_the_grace_claims_nothing():
+    block = "try:\n    send()\nexcept Stopped:\n    time.sleep(1e6)"
+    done = run(block, signal.SIGTERM, "import dreamer.stops; dreamer.stops.GRACE = 0.1\n")
+    assert done.returncode == 143
+    assert done.stderr == "dreamer: stopped by SIGTERM\n"
 
 
 def test_a_stop_that_was_noted_before_ends_what_has_nothing_to_lose():
@@ -71,9 +79,10 @@ with stops.noting():
         with stops.nothing_to_lose():
             print("not reached")
     except Stopped as error:
-        print(error.code)
+        print(error.code, error)
 """
-    assert run(block, signal.SIGTERM).stdout.split() == ["143"]
+    expected = "143 SIGTERM: all is saved, and the same command goes on from there\n"
+    assert run(block, signal.SIGTERM).stdout == expected
 
 
 def test_a_hangup_that_was_ignored_stays_ignored():
