@@ -228,7 +228,8 @@ def _train(words: list[str], active: stops.Stops) -> int:
             return _fail(error, 1)
         for line in agreed.notes:
             print(line, flush=True)
-        precision = _prepare(agreed.config, resume=agreed.previous is not None and run.precision == "auto")
+        of_run = agreed.previous is not None and run.precision == "auto"
+        precision = _prepare(agreed.config, of_run=of_run, emulate=not of_run)
         agreed = agreed._replace(config=agreed.config.replace(precision=precision))
 
         from dreamer.training import loop, restore
@@ -321,7 +322,7 @@ def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, .
         raise UsageError(f"{args.logdir} cannot be opened by this version of dreamer: {error}") from error
     run = config.load([], saved | {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None})
     _check_task(run)
-    _prepare(run)
+    _prepare(run, of_run=args.precision is None, emulate=True)
     return run
 
 
@@ -404,22 +405,25 @@ def _check_platform() -> None:
         raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
 
 
-def _prepare(run: config.Config, resume: bool = False) -> str:
+def _prepare(run: config.Config, *, of_run: bool, emulate: bool) -> str:
     """Set the variables, devices and precision that the run asks for, before anything imports what reads them.
 
-    resume: the precision is that of the run so far and not what the user asks for, so that one which this machine only
-    emulates is refused: UsageError. Returns the precision that it came to.
+    of_run, emulate: see `set_up_tensorflow`. Returns the precision that it came to. Raises UsageError.
     """
     from dreamer import envs
 
     if not run.env.worker and envs.SUITES[run.suite].opengl:
         # This process will render, and dm_control reads the platform when it is imported.
         os.environ.update(envs.choose(run.env.renderer).variables)
-    return set_up_tensorflow(run.precision, resume)
+    return set_up_tensorflow(run.precision, of_run=of_run, emulate=emulate)
 
 
-def set_up_tensorflow(precision: str, resume: bool = False) -> str:
-    """Set everything that TensorFlow and Keras take from a whole process; print and return the precision it came to."""
+def set_up_tensorflow(precision: str, *, of_run: bool = False, emulate: bool = True) -> str:
+    """Set everything that TensorFlow and Keras take from a whole process; print and return the precision it came to.
+
+    of_run: the precision is that of a run so far, and not what the user asks for. emulate: it may be one that this
+    machine only emulates; else that is a UsageError.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -437,7 +441,7 @@ def set_up_tensorflow(precision: str, resume: bool = False) -> str:
         # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
         tf.config.optimizer.set_experimental_options({"remapping": False})
     flags = hardware.cpu_flags()
-    if resume and precision in ("bfloat16", "float16"):
+    if not emulate and precision in ("bfloat16", "float16"):
         native, _ = hardware.resolve_precision("auto", flags, capabilities)
         if native == "float32" or (precision == "float16" and not capabilities):
             raise UsageError(
@@ -445,7 +449,7 @@ def set_up_tensorflow(precision: str, resume: bool = False) -> str:
                 "so, slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"
             )
     precision, reason = hardware.resolve_precision(precision, flags, capabilities)
-    reason = "that of the run" if resume and precision != "auto" else reason
+    reason = reason.replace("as asked for", "that of the run") if of_run else reason
     keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
     print(f"precision {precision}: {reason}", flush=True)
     return precision

@@ -27,7 +27,7 @@ def started(monkeypatch, tmp_path):
     loop = types.SimpleNamespace(train=train)
     monkeypatch.setitem(sys.modules, "dreamer.training.loop", loop)
     monkeypatch.setattr(training, "loop", loop, raising=False)
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, resume: "float32")
+    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: "float32")
     monkeypatch.chdir(tmp_path)
     return starts
 
@@ -236,8 +236,9 @@ def test_a_run_of_a_newer_format_is_left_alone(started, capsys):
 def test_the_precision_is_that_of_the_run(started, monkeypatch, capsys):
     asked = []
 
-    def set_up(precision, resume):
-        asked.append((precision, resume))
+    def set_up(precision, of_run, emulate):
+        assert emulate == (not of_run)
+        asked.append((precision, of_run))
         return "bfloat16" if precision == "auto" else precision
 
     monkeypatch.setattr(cli, "set_up_tensorflow", set_up)
@@ -621,11 +622,24 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_precision_of_an_inspection_is_the_runs_unless_another_is_asked_for(inspected, monkeypatch):
+    """One that this machine only emulates will do: some episodes are not a training."""
+    asked = []
+    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: asked.append((precision, options)))
+    for command in (["eval"], ["imagine", "--out", "a.gif"]):
+        assert cli.main([*command, "--logdir", "run"]) == 0
+        assert cli.main([*command, "--logdir", "run", "--precision", "float32"]) == 0
+    of_run, as_asked = ({"of_run": of_run, "emulate": True} for of_run in (True, False))
+    assert asked == [("auto", of_run), ("float32", as_asked)] * 2
+
+
 def test_precision_and_environment_before_the_loop():
     code = """
 import os
 from dreamer import cli
 cli.set_up_tensorflow("bfloat16")
+cli.set_up_tensorflow("float16", of_run=True)
+cli.set_up_tensorflow("bfloat16", of_run=True)
 import keras
 layer = keras.layers.Dense(2)
 layer.build((3, 2))
@@ -634,8 +648,10 @@ print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in 
 """
     done = run("-c", code, KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="2")
     assert done.returncode == 0, done.stderr
-    first, last = done.stdout.splitlines()
-    assert first.startswith("precision bfloat16: as asked for")
+    asked, emulated, of_run, last = done.stdout.splitlines()
+    assert asked.startswith("precision bfloat16: as asked for")
+    assert emulated.startswith("precision float16: that of the run, but ")
+    assert of_run.startswith("precision bfloat16: that of the run")
     assert last == "bfloat16 float32 tensorflow 2 true"
 
 
@@ -644,7 +660,7 @@ def test_a_resume_does_not_emulate_a_precision_unasked(precision, flags, monkeyp
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [])
     with pytest.raises(cli.UsageError) as error:
-        cli.set_up_tensorflow(precision, resume=True)
+        cli.set_up_tensorflow(precision, emulate=False)
     assert str(error.value) == (
         f"this run computes in {precision}, which this machine only emulates: --precision {precision} goes on so, "
         "slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"

@@ -71,7 +71,7 @@ def train_in_here(monkeypatch):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return SimpleNamespace(returncode=cli.main(command[3:]))
 
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, resume: "float32")  # it is for a whole process
+    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: "float32")  # it is for a whole process
     monkeypatch.setattr(loop, "subprocess", SimpleNamespace(run=run))
 
 
