@@ -32,7 +32,7 @@ def fraction_of_the_best(task, logdir):
     """The mean return of EPISODES episodes of the trained agent, divided by that of the best policy."""
     settings = config.load_file(logdir / "config.yaml")
     env = toy.Dot(task, **{name: settings.env[name] for name in ("action_repeat", "time_limit")})
-    agent, _ = restore_agent(settings, logdir, env.action_space, seed=0)
+    agent, *_ = restore_agent(settings, logdir, env.action_space, seed=0)
     driver = Driver(env, agent, explore=False, seed_of=lambda n: n)
     reached = best = episodes = 0
     while episodes < EPISODES:

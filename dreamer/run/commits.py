@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,9 +113,21 @@ class Commits:
         return None
 
     def best(self, report: Callable[[str], None]) -> Commit | None:
-        """The committed state whose evaluation was the best of those kept; the newest where none was evaluated."""
-        scored = self._scored()
-        return self.read(max(scored)[1]) if scored else self.newest(report)
+        """The committed state whose evaluation was the best of those kept; None where none was or it is damaged.
+
+        report takes one line for damage. Raises CommitError where the state is gone meanwhile, since a better one came.
+        """
+        if not (scored := self._scored(report)):
+            return None
+        _, _, folder = max(scored)
+        try:
+            return self.read(folder)
+        except CommitError as error:
+            if not folder.is_dir():
+                raise
+            if folder != self._folders()[-1]:  # of which `newest` will tell
+                report(f"{error}; it was the best one, and the newest is used in its place")
+            return None
 
     def drop_after(self, commit: Commit | None) -> None:
         """Forget the states committed after `commit`: a run that goes on from it takes other ways than theirs."""
@@ -150,22 +162,27 @@ class Commits:
             key=lambda path: int(path.name),
         )
 
-    def _scored(self) -> list[tuple[float, Path]]:
-        return list(self._scores())
+    def _scored(self, report: Callable[[str], None]) -> list[tuple[float, int, Path]]:
+        """(return, number, folder) of the states that were evaluated: of two as good, the later one is the larger.
 
-    def _scores(self) -> Iterator[tuple[float, Path]]:
+        report takes one line for each damaged one.
+        """
+        scored = []
         for folder in self._folders():
             try:
                 score = self._state(folder).get("score")
-            except CommitError:
+            except CommitError as error:
+                if folder.is_dir():
+                    report(f"{error}; whether it was the best one is not known")
                 continue
             if score is not None:
-                yield score, folder
+                scored.append((score, int(folder.name), folder))
+        return scored
 
     def _prune(self) -> None:
         keep = self._folders()[-KEPT:]
-        if scored := self._scored():
-            keep.append(max(scored, key=lambda entry: (entry[0], int(entry[1].name)))[1])
+        if scored := self._scored(report=lambda line: None):
+            keep.append(max(scored)[-1])
         for folder in self._folders():
             if folder not in keep:
                 self._remove(folder, "old")

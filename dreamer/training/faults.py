@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer.run import layout
+from dreamer.training.progress import counted
 
 NETWORKS = ("model", "actor", "value")
 
@@ -43,7 +44,7 @@ def check(results, batch, agent, state, limit, logdir):
     np.savez(path, **{key: np.asarray(value) for key, value in batch._asdict().items()})
     largest = float(np.abs(np.asarray(batch.reward)).max())
     raise TrainingError(
-        f"the gradient of the {network} was NaN or infinite in {count} updates in a row up to number "
+        f"the gradient of the {network} was NaN or infinite in {counted(count, 'update')} in a row up to number "
         f"{int(agent.updates)} (its weights were left as they are; not finite: {', '.join(wrong)}; largest reward of "
         f"the batch {largest:.3g}; the batch is in {path}). {_remedy(network, largest)}"
     )

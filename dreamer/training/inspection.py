@@ -23,6 +23,7 @@ from dreamer.run.commits import CommitError
 from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import CONTEXT, errors_against_horizon
+from dreamer.training.progress import counted
 from dreamer.training.restore import RunError, restore_agent
 from dreamer.types import Batch
 
@@ -32,12 +33,15 @@ _DREAM_FPS = 10
 
 
 class Restored(NamedTuple):
-    """A run that was opened: its evaluation environment, its agent, and how far that was trained."""
+    """A run that was opened: its evaluation environment, its agent, how far that was trained, and whether it is the
+    best one by evaluation that was kept.
+    """
 
     env: envs.Env
     agent: object
     frames: int
     updates: int
+    best: bool
 
 
 def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
@@ -62,6 +66,7 @@ def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
         "seed": config.seed,
         "frames": run.frames,
         "updates": run.updates,
+        "best": run.best,
         "precision": keras.config.dtype_policy().compute_dtype,
         "eval_seed": seed,
         **statistics,
@@ -139,13 +144,14 @@ def windows(episodes, length):
 @contextlib.contextmanager
 def _restored(config, logdir, seed, best):
     with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
-        agent, frames = restore_agent(
+        agent, frames, is_best = restore_agent(
             config, logdir, env.action_space, seed=seeds.derive(seed, "inspect_agent"), best=best, report=_say
         )
         updates = int(getattr(agent, "updates", 0))
-        trained = f"after {frames:,} frames, {updates:,} updates" if updates else "without training"
+        trained = f"after {frames:,} frames, {counted(updates, 'update')}" if updates else "without training"
+        trained += ", the best state kept" if is_best else ""
         _say(f"{config.task}, {config.method} of seed {config.seed} {trained}; episodes of evaluation seed {seed}")
-        yield Restored(env, agent, frames, updates)
+        yield Restored(env, agent, frames, updates, is_best)
 
 
 def _play(run, config, count, seed):
@@ -163,7 +169,8 @@ def _play(run, config, count, seed):
             bar.update()
             steps = len(episode["reward"]) - 1
             bar.total += steps - longest
-            _say(f"  episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}  {steps:,} steps")
+            played = f"episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}"
+            _say(f"  {played}  {counted(steps, 'step')}")
             yield episode
 
 

@@ -4,6 +4,8 @@ import contextlib
 
 import tensorflow as tf
 
+from dreamer.training.progress import counted
+
 UPDATES = 10
 
 
@@ -37,4 +39,4 @@ class Profiler:
         self._recording = False
         tf.test.experimental.sync_devices()  # A GPU may still be at work on what the host has long left behind.
         tf.profiler.experimental.stop()
-        self._report(f"Trace of {self._seen - 1} updates in {self._logdir / 'plugins' / 'profile'}")
+        self._report(f"Trace of {counted(self._seen - 1, 'update')} in {self._logdir / 'plugins' / 'profile'}")

@@ -16,6 +16,11 @@ REFRESH = 0.1  # seconds between two drawings of the bar
 DROP = ("label", "updates/s", "frames/s", "updates", "eval")  # what a narrow terminal does without, in this order
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where there is not one of it: "1 update", "1,000 updates"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Progress:
     """Shows frames, updates, their speeds, the time left and the last evaluation return.
 
@@ -103,7 +108,7 @@ class Progress:
         facts["percent"] = f"{100 * self._frames // self._total}%"
         speeds = self._pace.speeds(self._clock())
         if self._updates:  # none while the replay fills, and never with random actions
-            facts["updates"] = f"{self._updates:,} updates"
+            facts["updates"] = counted(self._updates, "update")
         if speeds is not None:
             facts["frames/s"] = f"{_speed(speeds[0])} frames/s"
         if speeds is not None and self._updates:

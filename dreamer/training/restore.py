@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -86,20 +87,30 @@ def read_weights(agent, prefix, *, only_networks=False):
         raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
 
 
-def restore_agent(config, logdir, action_space, *, seed, best=False, report=print):
-    """The agent of the run in `logdir` as its newest committed state has it, and that state's frames.
+class RestoredAgent(NamedTuple):
+    """An agent, the frames of the committed state that it is from, and whether that is the best one."""
 
-    best: the state whose evaluation was the best of those kept. The draws follow from `seed`. Nothing is written and no
-    lock is taken: a run that trains there at the same time does not notice. Random actions need no state.
+    agent: object
+    frames: int
+    best: bool
+
+
+def restore_agent(config, logdir, action_space, *, seed, best=False, report=print):
+    """The agent of the run in `logdir` as its newest committed state has it, a RestoredAgent.
+
+    best: as the state whose evaluation was the best of those kept, if there is one and it is sound. report takes one
+    line for each state that is not. The draws follow from `seed`. Nothing is written and no lock is taken: a run that
+    trains there at the same time does not notice. Random actions need no state.
     Raises RunError where there is none yet, CommitError where none is sound or it does not fit.
     """
     agent = build_agent(config, action_space, seed=seed)
     if not hasattr(agent, "checkpoint"):
-        return agent, 0
+        return RestoredAgent(agent, 0, False)
     commits, before = Commits(logdir / layout.COMMITS), None
     while True:
         try:
-            commit = commits.best(report) if best else commits.newest(report)
+            best_kept = commits.best(report) if best else None
+            commit = best_kept or commits.newest(report)
         except CommitError as error:
             # A run that goes on meanwhile removes this one as soon as it has committed the next.
             if str(error) == before:
@@ -115,7 +126,7 @@ def restore_agent(config, logdir, action_space, *, seed, best=False, report=prin
         raise RunError(f"{logdir} has no committed state yet: a run that trains commits one after its random episodes")
     read_weights(agent, prefix, only_networks=True)
     agent.random.reset_from_seed(seed)
-    return agent, frames
+    return RestoredAgent(agent, frames, best_kept is not None)
 
 
 def read_legacy_weights(agent, prefix):

@@ -41,10 +41,50 @@ def test_the_newest_two_stay_and_the_best(commits, tmp_path):
     assert commits.newest(pytest.fail).state["frames"] == 8
 
 
-def test_without_an_evaluation_the_best_is_the_newest(commits):
+def test_without_an_evaluation_there_is_no_best(commits):
+    assert commits.best(pytest.fail) is None
     write(commits, 1)
     write(commits, 2)
-    assert commits.best(pytest.fail).state["frames"] == 2
+    assert commits.best(pytest.fail) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("weights", "it was the best one, and the newest is used in its place"),
+        ("state.json", "whether it was the best one is not known"),
+    ],
+)
+def test_a_best_state_that_is_damaged_is_told_once(commits, name, told):
+    write(commits, 1, score=9.0)
+    write(commits, 2)
+    folder = write(commits, 3)
+    damaged, said = folder.with_name("000001") / name, []
+    damaged.write_bytes(b"")
+    assert commits.best(said.append) is None
+    (line,) = said
+    assert line.startswith(f"{damaged} is damaged: ")
+    assert line.endswith(told)
+
+
+def test_a_newest_state_that_is_the_best_and_damaged_is_told_by_who_looks_for_the_newest(commits):
+    write(commits, 1)
+    (write(commits, 2, score=9.0) / "weights").write_bytes(b"")
+    assert commits.best(pytest.fail) is None
+
+
+def test_a_best_state_that_a_better_one_has_replaced_meanwhile_is_an_error_to_try_again(commits, monkeypatch):
+    write(commits, 1, score=9.0)
+    write(commits, 2)
+    read = Commits.read
+
+    def replaced(commits, folder):
+        write(commits, 3, score=10.0)
+        return read(commits, folder)
+
+    monkeypatch.setattr(Commits, "read", replaced)
+    with pytest.raises(CommitError, match="000001"):
+        commits.best(pytest.fail)
 
 
 @pytest.mark.parametrize("name", ["state.json", "arrays.npz", "weights"])

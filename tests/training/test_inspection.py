@@ -84,12 +84,26 @@ def test_the_statistics_are_those_of_the_episodes(simple, tmp_path, capsys):
     assert result["median"] == sorted(returns)[1]
     assert result["std"] == pytest.approx((sum((value - result["mean"]) ** 2 for value in returns) / 3) ** 0.5)
     expected = {"task": "toy_dot", "method": "dreamer", "seed": 4, "frames": 320, "updates": 14, "eval_seed": 1}
-    assert expected.items() <= result.items()
+    assert (expected | {"best": False}).items() <= result.items()
     lines = out.splitlines()
     assert lines[0] == "dot, dreamer of seed 4 after 320 frames, 14 updates; episodes of evaluation seed 1"
     assert [float(line.split()[3]) for line in lines[1:4]] == pytest.approx(returns, abs=0.006)
     assert lines[4].startswith(f"mean {result['mean']:.2f}  median {result['median']:.2f}  standard deviation ")
     assert lines[5] == str(tmp_path / "evaluation.json")
+
+
+def test_the_best_state_is_what_is_played_and_recorded(simple, tmp_path, capsys):
+    run = make_run(tmp_path)
+    agent = build_agent(run, ActionSpace(2, False), seed=0)
+    agent.updates.assign(1)
+    for frames, score in ((20, 9.0), (500, None)):
+        state = {"frames": frames, "score": score}
+        Commits(tmp_path / "checkpoints").write(state, {}, lambda prefix: write_weights(agent, prefix))
+    out, result = evaluate(run, tmp_path, capsys, best=True)
+    assert (result["best"], result["frames"], result["updates"]) == (True, 20, 1)
+    assert " after 20 frames, 1 update, the best state kept; " in out.splitlines()[0]
+    _, result = evaluate(run, tmp_path, capsys)
+    assert (result["best"], result["frames"]) == (False, 500)
 
 
 def test_actions_are_the_mode(tmp_path, monkeypatch):

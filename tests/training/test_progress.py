@@ -137,7 +137,7 @@ def test_terminal_redraws_one_line_and_moves_while_frames_stand_still(monkeypatc
         progress.update(5000, updates)
     drawn = stream.drawn()
     assert "\n" not in stream.getvalue()
-    assert [text.split("  ")[3] for text in drawn] == ["1 updates", "2 updates", "3 updates"]
+    assert [text.split("  ")[3] for text in drawn] == ["1 update", "2 updates", "3 updates"]
     assert all(text.startswith("walker_walk  5,000/10,000 frames  50%") for text in drawn)
     clock.now += 0.01
     progress.update(5100, 3)

@@ -65,8 +65,8 @@ def test_xla_compiles_the_training_step(run):
 def test_weights_come_from_the_checkpoint_and_draws_from_the_seed(run, tmp_path):
     saved = save(run, tmp_path, seed=5)
     restored = [restore.restore_agent(run, tmp_path, SPACE, seed=seed) for seed in (0, 0, 1)]
-    assert [frames for _, frames in restored] == [350, 350, 350]
-    first, same, other = (agent for agent, _ in restored)
+    assert [(frames, best) for _, frames, best in restored] == [(350, False)] * 3
+    first, same, other = (agent for agent, _, _ in restored)
     for agent in (first, same, other):
         assert all(np.array_equal(a, b) for a, b in zip(weights(agent), weights(saved), strict=True))
         assert int(agent.updates) == 7
@@ -119,7 +119,14 @@ def test_the_best_state_by_evaluation_may_be_asked_for(run, tmp_path):
     for updates, score in ((1, 5.0), (2, 9.0), (3, 1.0), (4, None)):
         save(run, tmp_path, seed=0, updates=updates, score=score)
     for best, expected in ((False, 4), (True, 2)):
-        assert int(restore.restore_agent(run, tmp_path, SPACE, seed=0, best=best)[0].updates) == expected
+        restored = restore.restore_agent(run, tmp_path, SPACE, seed=0, best=best)
+        assert (int(restored.agent.updates), restored.frames, restored.best) == (expected, 50 * expected, best)
+    (data,) = (tmp_path / "checkpoints" / "000002").glob("weights.data*")
+    data.write_bytes(b"")
+    said = []
+    restored = restore.restore_agent(run, tmp_path, SPACE, seed=0, best=True, report=said.append)
+    assert (int(restored.agent.updates), restored.frames, restored.best) == (4, 200, False)
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("changes", [{"model.deter": 9}, {"method": "planet"}, {"model.discount_head": True}])
@@ -164,7 +171,7 @@ def test_a_float16_run_is_inspected_in_float32(run, tmp_path, precision, capfd):
     precision("mixed_float16")
     saved = save(run, tmp_path, seed=3)
     precision("float32")
-    agent, _ = restore.restore_agent(run, tmp_path, SPACE, seed=0)
+    agent, *_ = restore.restore_agent(run, tmp_path, SPACE, seed=0)
     assert all(np.array_equal(a, b) for a, b in zip(weights(agent), weights(saved), strict=True))
     assert capfd.readouterr() == ("", "")
 
