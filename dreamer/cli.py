@@ -248,18 +248,7 @@ def _eval(words: list[str]) -> int:
     if args is None:
         return 0
     run = _open_run(args, args.video, (".mp4",))
-
-    from dreamer.training import inspection
-
-    return _inspect(
-        inspection.evaluate,
-        run,
-        args.logdir,
-        episodes=args.episodes,
-        seed=args.seed,
-        best=args.best,
-        video_path=args.video,
-    )
+    return _inspect("evaluate", run, args, video_path=args.video)
 
 
 def _imagine(words: list[str]) -> int:
@@ -275,26 +264,16 @@ def _imagine(words: list[str]) -> int:
     if args is None:
         return 0
     run = _open_run(args, args.out, (".gif", ".mp4"))
+    return _inspect("imagine", run, args, out=args.out, horizon=args.horizon)
 
+
+def _inspect(name: str, run: config.Config, args: argparse.Namespace, **options) -> int:
+    """Call a function of training.inspection with what all of them take, and with `options`."""
     from dreamer.training import inspection
 
-    return _inspect(
-        inspection.imagine,
-        run,
-        args.logdir,
-        out=args.out,
-        episodes=args.episodes,
-        horizon=args.horizon,
-        seed=args.seed,
-        best=args.best,
-    )
-
-
-def _inspect(command, *arguments, **options) -> int:
-    from dreamer.training import inspection
-
+    command = getattr(inspection, name)
     try:
-        command(*arguments, **options)
+        command(run, args.logdir, episodes=args.episodes, seed=args.seed, best=args.best, **options)
     except inspection.RunError as error:
         raise UsageError(error) from error
     except inspection.FAULTS as error:

@@ -298,20 +298,27 @@ def write_run(folder, **fields):
     return folder
 
 
-def shows(tmp_path) -> bool:
-    """Whether the page shows the run that is right."""
-    return "Walker Walk" in (tmp_path / "out" / "r.html").read_text(encoding="utf-8")
+@pytest.fixture
+def bad(run, tmp_path):
+    """The folder of a run that a test spoils, beside one that is right."""
+    write_run(tmp_path / "work" / "good", task="dmc_walker_walk")
+    return write_run(tmp_path / "work" / "bad")
+
+
+def lines_about_page(run, tmp_path) -> list[str]:
+    """Write a page of all runs, which must show the one that is right, and return the lines on stderr."""
+    code, lines = run("report", ".", "--out", tmp_path / "out" / "r.html")
+    assert code == 0
+    assert "Walker Walk" in (tmp_path / "out" / "r.html").read_text(encoding="utf-8")
+    return lines
 
 
 @pytest.mark.parametrize("case", SCORE_FILES)
-def test_a_bad_score_file(case, run, tmp_path):
+def test_a_bad_score_file(case, bad, run, tmp_path):
     content, expected = SCORE_FILES[case]
-    good, bad = tmp_path / "work" / "good", tmp_path / "work" / "bad"
-    write_run(good, task="dmc_walker_walk")
-    write_run(bad)
     (bad / "scores.json").write_bytes(content)
     for words in (["scores"], ["scores", "--json"]):
-        code, (line,) = run(*words, bad / "scores.json", good)
+        code, (line,) = run(*words, bad / "scores.json", bad.with_name("good"))
         assert code == 2
         assert line.startswith(f"dreamer: {bad / 'scores.json'}: ")
         assert len(line) < 500
@@ -325,15 +332,11 @@ def test_a_bad_score_file(case, run, tmp_path):
 
 
 @pytest.mark.parametrize("case", OTHER_FILES)
-def test_a_bad_file_beside_the_scores(case, run, tmp_path):
+def test_a_bad_file_beside_the_scores(case, bad, run, tmp_path):
     name, content, expected = OTHER_FILES[case]
-    write_run(tmp_path / "work" / "good", task="dmc_walker_walk")
-    path = write_run(tmp_path / "work" / "bad") / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    code, lines = run("report", ".", "--out", tmp_path / "out" / "r.html")
-    assert code == 0
-    assert shows(tmp_path)
+    (bad / name).parent.mkdir(exist_ok=True)
+    (bad / name).write_bytes(content)
+    lines = lines_about_page(run, tmp_path)
     if not expected:
         assert lines == []
         return
@@ -345,13 +348,9 @@ def test_a_bad_file_beside_the_scores(case, run, tmp_path):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
-def test_something_else_in_the_place_of_a_file(make, place, run, tmp_path):
-    write_run(tmp_path / "work" / "good", task="dmc_walker_walk")
-    path = write_run(tmp_path / "work" / "bad") / place
-    make(path)
-    code, (line,) = run("report", ".", "--out", tmp_path / "out" / "r.html")
-    assert code == 0
-    assert shows(tmp_path)
+def test_something_else_in_the_place_of_a_file(make, place, bad, run, tmp_path):
+    make(bad / place)
+    (line,) = lines_about_page(run, tmp_path)
     assert line.startswith(f"bad/{place}: ")
     assert re.search(ODD[make], line), line
 
@@ -374,16 +373,11 @@ def test_something_else_in_the_place_of_a_score_file(make, run, tmp_path):
 
 @pytest.mark.parametrize("make", [*ODD, dangling], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("name", ["0000000020-episode.mp4", "0000000020-open-loop.gif", ""])
-def test_something_else_in_the_place_of_a_video(make, name, run, tmp_path):
-    write_run(tmp_path / "work" / "good", task="dmc_walker_walk")
-    videos = write_run(tmp_path / "work" / "bad") / "videos"
+def test_something_else_in_the_place_of_a_video(make, name, bad, run, tmp_path):
     if name:
-        videos.mkdir()
-    make(videos / name if name else videos)
-    code, lines = run("report", ".", "--out", tmp_path / "out" / "r.html")
-    assert code == 0
-    assert shows(tmp_path)
-    assert len(lines) == bool(name)
+        (bad / "videos").mkdir()
+    make(bad / "videos" / name)
+    assert len(lines_about_page(run, tmp_path)) == bool(name)
 
 
 @pytest.mark.parametrize("make", [*ODD, dangling], ids=lambda make: make.__name__)
