@@ -217,6 +217,27 @@ def test_a_stop_between_the_updates_of_a_round_and_what_surrounds_them(updates, 
     assert_equal(left_behind(tmp_path / "run"), uninterrupted)
 
 
+def test_updates_that_were_skipped_before_a_stop_in_their_round_count_once(tmp_path, monkeypatch):
+    """All gradients of the model are NaN in the one round of four updates, and five in a row would end the run."""
+    values = {"steps": "80", "model.free_nats": "0", "model.kl_scale": "3e38", "loop.max_skipped": "5"}
+    run, stops, update = config.load(["toy", "debug"], KEYS | values), Stops(), loop.Progress.update
+
+    def stopping(self, frames, updates):
+        update(self, frames, updates)
+        if updates == 2:
+            stops.signal = signal.SIGTERM
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Progress, "update", stopping)
+        assert start(run, tmp_path, stops) == 143
+    states = commits.Commits(tmp_path / "checkpoints")
+    state = states.newest(pytest.fail)
+    np.testing.assert_array_equal(state.arrays["round/model_skipped"], [1, 1])
+    assert state.state["skipped"] == {}
+    assert train(run, tmp_path) == 0
+    assert states.newest(pytest.fail).state["skipped"] == {"model": 4, "actor": 0, "value": 0}
+
+
 def test_a_run_killed_between_its_last_evaluation_and_the_commit_is_not_finished(random_whole, tmp_path, monkeypatch):
     commit = Recorder.commit
 
