@@ -32,14 +32,12 @@ UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
+RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
-RESUME = (
-    "`free` keys may have another value, since they change neither what is learned nor what has been; `told` ones "
-    "change what is learned from there on, and need --resume.allow KEY; all others are part of what has been learned"
-)
-SOURCES = (
-    "In parentheses at the end: where the default is from, the paper, the authors' releases TF1 (2019) and TF2 (2020), "
-    "PlaNet, or ours; and what others have instead."
+LEGEND = (
+    "--KEY VALUE on the command line sets any of these (* differs from the defaults).",
+    "When a run goes on, `free` keys may change, `told` ones with --resume.allow KEY, and no others.",
+    "In parentheses at the end: whose default it is (paper, TF1 or TF2 release, PlaNet, ours), and what others have.",
 )
 
 HELP = """\
@@ -170,9 +168,7 @@ def format_configs(keys: list[config.Key], values: dict, overlays: dict[str, str
     """The table of `dreamer configs`, wrapped to width columns; width None puts every key on one line."""
     name_width = max(len(key.name) for key in keys)
     value_width = max(len(settings.yaml(value)) for value in values.values())
-    lines = _wrap("", "--KEY VALUE on the command line sets any of these (* differs from the defaults).", width)
-    lines += _wrap("", f"When a run goes on, {RESUME}.", width)
-    lines += _wrap("", SOURCES, width)
+    lines = [part for line in LEGEND for part in _wrap("", line, width)]
     lines += ["", "general"]
     section = ""
     for key in keys:
@@ -308,8 +304,10 @@ def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, .
 def _what_is_missing(logdir: Path) -> str:
     if not logdir.is_dir():
         return "does not exist: --logdir takes the log directory of a run"
-    runs = sorted(logdir.glob("*/config.yaml")) + sorted(logdir.glob("*/*/*/config.yaml"))
-    return "holds no config.yaml, so it is no run" + (f": did you mean {runs[0].parent}?" if runs else "")
+    runs = [str(path.parent) for depth in (1, 2, 3) for path in sorted(logdir.glob("*/" * depth + "config.yaml"))]
+    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
+    below = f": below it there are {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
+    return f"holds no config.yaml, so it is no run{below}"
 
 
 def _run_parser(command: str, description: str) -> "_Parser":

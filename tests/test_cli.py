@@ -420,7 +420,7 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
         (["eval"], "the following arguments are required: --logdir"),
         (["imagine", "--logdir", "run"], "the following arguments are required: --out"),
         (["eval", "--logdir", "nowhere"], "nowhere does not exist: --logdir takes the log directory of a run"),
-        (["eval", "--logdir", "."], ". holds no config.yaml, so it is no run: did you mean half?"),
+        (["eval", "--logdir", "."], ". holds no config.yaml, so it is no run: below it there are half, other, run"),
         (["eval", "--logdir", "empty"], "empty holds no config.yaml, so it is no run"),
         (["eval", "--logdir", "other"], "other cannot be opened by this version of dreamer: unknown key model.size "),
         (["eval", "--logdir", "half"], "half cannot be opened by this version of dreamer: half/config.yaml: task"),
@@ -446,6 +446,21 @@ def test_what_cannot_be_inspected(words, expected, inspected, capsys):
     Path("half/config.yaml").write_text(text.replace("task: dot\n", ""))
     assert expected in complaint(capsys, words)
     assert calls == []
+
+
+def test_a_folder_of_runs_in_the_place_of_one_names_those_below_it(inspected, capsys):
+    for depth in ("dreamer/0", "dreamer/1", "planet/0"):
+        Path("runs/toy_dot", depth).mkdir(parents=True)
+        Path("runs/toy_dot", depth, "config.yaml").write_text("")
+    names = "runs/toy_dot/dreamer/0, runs/toy_dot/dreamer/1, runs/toy_dot/planet/0"
+    for folder in ("runs/toy_dot", "runs"):
+        expected = f"{folder} holds no config.yaml, so it is no run: below it there are {names}"
+        assert complaint(capsys, ["eval", "--logdir", folder]) == expected
+    for seed in range(2, 6):
+        Path("runs/toy_dot/dreamer", str(seed)).mkdir()
+        Path("runs/toy_dot/dreamer", str(seed), "config.yaml").write_text("")
+    line = complaint(capsys, ["eval", "--logdir", "runs/toy_dot"])
+    assert line.endswith("runs/toy_dot/dreamer/4, runs/toy_dot/dreamer/5 and 1 more")
 
 
 def test_what_goes_wrong_while_a_run_is_inspected(inspected, capsys):
@@ -490,6 +505,7 @@ def test_the_table_of_keys_has_one_line_a_key_in_a_pipe(capsys, monkeypatch, tmp
         assert key.meaning in line
         assert line.startswith("*") == (key.name == "replay.batch")
     assert "  tiny  For tests." in lines
+    assert max(map(len, lines[: lines.index("general")])) <= 120
     assert cli.main(["configs", "tiny", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     batch = next(key for key in listed["keys"] if key["key"] == "replay.batch")
@@ -569,7 +585,7 @@ def test_scores_of_a_run(capsys, tmp_path):
     assert cli.main(["scores", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["task", "method", "runs", "frames", "ours", "std", "published", "ratio"]
-    assert lines[1].split()[:5] == ["dmc_cheetah_run", "dreamer", "1", "105,000", "50.0"]
+    assert lines[1].split()[:6] == ["dmc_cheetah_run", "dreamer", "1", "105,000", "50.0", "-"]
     assert cli.main(["scores", str(tmp_path), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["task"], row["frames"], row["returns"], row["std"]) == ("dmc_cheetah_run", 105_000, [50.0], None)

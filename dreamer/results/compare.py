@@ -116,7 +116,7 @@ def _numbers(ours: float, std: float | None, published: float | None) -> tuple[s
     ratio = ours / published if published else None
     return (
         f"{ours:.1f}",
-        "" if std is None else f"{std:.1f}",
+        "-" if std is None else f"{std:.1f}",
         "-" if published is None else f"{published:.1f}",
         "-" if ratio is None else f"{ratio:.2f}",
     )

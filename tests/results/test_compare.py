@@ -55,10 +55,10 @@ def test_text():
     assert compare.to_text(table(), PUBLISHED.sources["curves"]).splitlines() == [
         "task             method   runs  frames  ours  std  published  ratio",
         "dmc_a            dreamer     2     150  10.0  2.8       20.0   0.50",
-        "dmc_a            random      1      20   7.0             2.0   3.50",
-        "dmc_b            dreamer     1     100  50.0           100.0   0.50",
-        "toy_dot          dreamer     1   1,000   3.0               -      -",
-        "mean of 2 tasks  dreamer                30.0            60.0   0.50",
+        "dmc_a            random      1      20   7.0    -        2.0   3.50",
+        "dmc_b            dreamer     1     100  50.0    -      100.0   0.50",
+        "toy_dot          dreamer     1   1,000   3.0    -          -      -",
+        "mean of 2 tasks  dreamer                30.0    -       60.0   0.50",
         "",
         "published: Dreamer at the same number of frames. A source.",
     ]
