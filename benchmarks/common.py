@@ -134,9 +134,9 @@ def table(rows):
 
 def set_up_tensorflow(precision):
     """TensorFlow as `dreamer train` sets it up."""
-    from dreamer import cli
+    from dreamer.cli import tensorflow
 
-    cli.set_up_tensorflow(precision)
+    tensorflow.set_up(precision)
 
 
 def run(main):

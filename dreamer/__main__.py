@@ -2,7 +2,7 @@
 
 import sys
 
-from dreamer.cli import main
+from dreamer.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

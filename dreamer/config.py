@@ -14,7 +14,6 @@ colon, and what others have instead after semicolons: `(TF2; paper: 300).`
 import difflib
 import functools
 import math
-import os
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -22,9 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dreamer.run import formats
+from dreamer.run.files import replacing
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 COMMAND_LINE = "command line"
+SETTLED = "settled when the run began"  # what was left open, such as the precision, or what older releases did
+LONGEST_LINE = 10**6  # of a saved config: a long text stays on its line
 
 _COMMENT = re.compile(r"#\s*\[(?P<unit>[^;\[\]]+)(?P<fields>(?:;[^;]*?)*)\]\s+(?P<meaning>\S.*)")
 _SOURCE = re.compile(
@@ -141,7 +143,14 @@ class Section:
 
 
 class Config(Section):
-    """All keys of a run, checked and frozen, made by `load` or `load_file`; equal where all values are."""
+    """All keys of a run, checked and frozen, made by `load` or `load_file`; equal where all values are.
+
+    origins: dotted key to where its value is from, for values that are not the default's.
+    """
+
+    def __init__(self, values: dict, origins: dict[str, str] | None = None):
+        super().__init__(values)
+        object.__setattr__(self, "_origins", origins or {})
 
     def flat(self) -> dict[str, Any]:
         """Dotted key to value, in the order of configs/defaults.yaml."""
@@ -149,7 +158,10 @@ class Config(Section):
 
     def replace(self, **values) -> "Config":
         """A copy with some values changed, `config.replace(**{"replay.batch": 16})`; raises ConfigError like `load`."""
-        return Config(_nest(_lay_over(self.flat(), [(key, value, "replace") for key, value in values.items()])))
+        flat = self.flat()
+        replaced = _lay_over(flat, [(key, value, "replace") for key, value in values.items()])
+        changed = {key: SETTLED for key in values if replaced[key] != flat[key]}
+        return Config(_nest(replaced), self._origins | changed)
 
     def diff(self, other: "Config") -> list[tuple[str, Any, Any]]:
         """(key, value here, value in the other) of every key that differs."""
@@ -157,22 +169,16 @@ class Config(Section):
         return [(key, value, theirs[key]) for key, value in self.flat().items() if value != theirs[key]]
 
     def save(self, path) -> None:
-        """Write YAML that `load_file` reads back. Atomic: a reader sees the old file or the new one."""
+        """Write YAML that `load_file` reads back; comments say which values are not the defaults, and whose they are.
+
+        Atomic: a reader sees the old file or the new one.
+        """
         from ruamel.yaml import YAML
 
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                yaml.dump(self._values, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        yaml = YAML()
+        yaml.width = LONGEST_LINE
+        with replacing(Path(path)) as partial, open(partial, "w", encoding="utf-8") as file:
+            yaml.dump(_commented(self._values, self._origins), file)
 
 
 def load(overlays=(), overrides=None) -> Config:
@@ -180,10 +186,15 @@ def load(overlays=(), overrides=None) -> Config:
 
     overrides: dotted key to value; a string is read as the type of its key. Raises ConfigError.
     """
-    values = {key.name: key.value for key in describe()}
+    values, origins = {key.name: key.value for key in describe()}, {}
     for name in overlays:
-        values = _lay_over(values, _read(overlay_path(name)))
-    return Config(_nest(_lay_over(values, [(key, value, COMMAND_LINE) for key, value in (overrides or {}).items()])))
+        path = overlay_path(name)
+        entries = _read(path)
+        values = _lay_over(values, entries)
+        origins |= dict.fromkeys((key for key, _, _ in entries), _shown(path))
+    overrides = overrides or {}
+    values = _lay_over(values, [(key, value, COMMAND_LINE) for key, value in overrides.items()])
+    return Config(_nest(values), origins | dict.fromkeys(overrides, COMMAND_LINE))
 
 
 def load_file(path) -> Config:
@@ -217,8 +228,16 @@ def overlays() -> list[str]:
 
 
 def overlay_path(name: str) -> Path:
-    """The file of an overlay. Raises ConfigError that names the overlays there are."""
+    """The file of an overlay: of configs/, or the user's own if the name is a path to a .yaml file.
+
+    Raises ConfigError that names the overlays there are.
+    """
     known = overlays()
+    if name.endswith(".yaml"):
+        own = Path(name).expanduser()
+        if not own.is_file():
+            raise ConfigError(f"{formats.shown(own)}: no such overlay file; of configs/ there are {', '.join(known)}")
+        return own
     if name in known:
         return CONFIGS / f"{name}.yaml"
     if name == "defaults":
@@ -244,17 +263,14 @@ def _schema() -> dict[str, Key]:
     path = CONFIGS / "defaults.yaml"
     if not path.is_file():
         raise ConfigError(f"{path} is missing: install the project from its checkout with `make setup`")
-    tree = _parse(path)
-    return {key.name: key for key in (_document(tree, *entry) for entry in _flatten(tree, str(path)))}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    keys = [_document(lines, *entry) for entry in _flatten(_parse(path), str(path))]
+    return {key.name: key for key in keys}
 
 
-def _document(tree, name: str, value, where: str) -> Key:
-    *parents, last = name.split(".")
-    for parent in parents:
-        tree = tree[parent]
-    # ruamel keeps the comment at the end of a key's line third; comments on the lines below follow in the same text.
-    token = (tree.ca.items.get(last) or [None] * 3)[2]
-    match = _COMMENT.fullmatch(token.value.split("\n")[0].strip()) if token else None
+def _document(lines: list[str], name: str, value, where: str) -> Key:
+    line = lines[int(where.rpartition(":")[2]) - 1]
+    match = _COMMENT.search(line.rstrip())
     if not match:
         raise ConfigError(f"{name}: needs a comment `# [unit; allowed; resume] meaning` on its line ({where})")
     kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
@@ -294,9 +310,25 @@ def _parse(path: Path):
         raise ConfigError(str(error)) from error
 
 
+def _shown(path: Path) -> str:
+    return f"configs/{path.name}" if path.parent == CONFIGS else str(path)
+
+
 def _read(path: Path) -> list[tuple[str, Any, str]]:
-    shown = f"configs/{path.name}" if path.parent == CONFIGS else str(path)
-    return list(_flatten(_parse(path), shown))
+    return list(_flatten(_parse(path), _shown(path)))
+
+
+def _commented(values: dict, origins: dict[str, str], prefix: str = ""):
+    """The values as a tree that YAML writes with a comment at each key in `origins`."""
+    from ruamel.yaml.comments import CommentedMap
+
+    tree = CommentedMap()
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        tree[name] = _commented(value, origins, f"{key}.") if isinstance(value, dict) else value
+        if key in origins:
+            tree.yaml_add_eol_comment(origins[key], name)
+    return tree
 
 
 def _flatten(tree: dict, file: str, prefix: str = ""):

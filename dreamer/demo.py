@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from dreamer import cli
+from dreamer.cli.main import main as command
 from dreamer.results import curves, horizon, plot, published, report, runs, scores
 from dreamer.run import formats
 
@@ -20,7 +20,7 @@ def main(arguments):
         print(f"Training a small Dreamer on {TASK}, from images: {STEPS:,} frames, about {MINUTES}.")
         print("Ctrl-C saves and leaves; `make demo` goes on from there.\n", flush=True)
     words = ["train", "--configs", *OVERLAYS, "--task", TASK, "--steps", str(STEPS), "--logdir", str(run)]
-    if code := cli.main([*words, *arguments]):
+    if code := command([*words, *arguments]):
         return code
     try:
         entries = curves.collect([run])

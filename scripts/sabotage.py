@@ -15,9 +15,9 @@ import tensorflow as tf
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from dreamer import cli  # noqa: E402
 from dreamer.agents import dreamer as agent  # noqa: E402
 from dreamer.behavior.returns import lambda_return  # noqa: E402
+from dreamer.cli.main import main as dreamer  # noqa: E402
 from dreamer.envs import toy  # noqa: E402
 from dreamer.replay.dataset import Windows  # noqa: E402
 from dreamer.world_model.rssm import RSSM  # noqa: E402
@@ -69,7 +69,7 @@ def main():
     if arguments.only and arguments.task:
         SABOTAGES[arguments.only]()
         with tempfile.TemporaryDirectory() as folder:
-            cli.main(words(arguments.task, folder))
+            dreamer(words(arguments.task, folder))
             print(f"fraction {fraction_of_the_best(arguments.task, Path(folder)):.3f}")
         return
     for name in [arguments.only] if arguments.only else SABOTAGES:

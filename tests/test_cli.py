@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dreamer import __version__, cli, config, envs, hardware, training
+from dreamer import __version__, config, envs, hardware, training
+from dreamer.cli import arguments, output, tensorflow, train
+from dreamer.cli import main as cli
 from dreamer.run import settings
 from dreamer.stops import Stopped
 
@@ -27,7 +30,7 @@ def started(monkeypatch, tmp_path):
     loop = types.SimpleNamespace(train=train)
     monkeypatch.setitem(sys.modules, "dreamer.training.loop", loop)
     monkeypatch.setattr(training, "loop", loop, raising=False)
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: "float32")
+    monkeypatch.setattr(tensorflow, "set_up", lambda precision, **options: "float32")
     monkeypatch.chdir(tmp_path)
     return starts
 
@@ -45,14 +48,14 @@ def complaint(capsys, words, code=2) -> str:
 def test_words_become_overlays_values_and_logdir():
     words = ["--configs", "dmc", "small", "--env.camera", "-1", "--task=walker_run", "--logdir", "/x"]
     words += ["--configs=debug", "--seed", "2", "--seed", "3"]
-    given = cli.parse_train(words)
+    given = train.parse_train(words)
     assert given.overlays == ["dmc", "small", "debug"]
     assert given.overrides == {"env.camera": "-1", "task": "walker_run", "seed": "3"}
     assert given.logdir == Path("/x")
     assert not given.profile
-    assert cli.parse_train([]) == ([], {}, None, [], False)
+    assert train.parse_train([]) == ([], {}, None, [], False)
     words = ["--profile", "--resume.allow", "actor.lr", "model.lr", "--seed", "1"]
-    assert cli.parse_train(words) == ([], {"seed": "1"}, None, ["actor.lr", "model.lr"], True)
+    assert train.parse_train(words) == ([], {"seed": "1"}, None, ["actor.lr", "model.lr"], True)
 
 
 @pytest.mark.parametrize("words", [["--seed"], ["--seed", "--task", "x"], ["--configs"], ["--logdir="], ["--seed", ""]])
@@ -87,7 +90,7 @@ def test_bad_input_gives_one_line(words, expected, capsys, started):
 def test_train_is_the_default_command_and_logdirs_follow_the_config(started):
     assert cli.main(["--task", "cheetah_run", "--seed", "3", "--method", "random"]) == 0
     assert cli.main(["train", "--logdir", "here", "--steps", "1e6"]) == 0
-    assert cli.main([]) == 0
+    assert cli.main(["train"]) == 0
     (first, first_dir, _), (second, second_dir, _), (third, third_dir, _) = started
     assert first_dir == Path("runs/dmc_cheetah_run/random/3")
     assert (first.task, first.seed, first.method) == ("cheetah_run", 3, "random")
@@ -104,7 +107,7 @@ def test_profile_reaches_the_loop(started):
 
 def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
     monkeypatch.setattr(training.loop, "train", lambda agreed, logdir, stops, profile: 143)
-    assert cli.main([]) == 143
+    assert cli.main(["train"]) == 143
 
 
 # A value of every key that differs from its default.
@@ -148,7 +151,7 @@ NOT_FREE = [key for key in config.describe() if key.resume != config.FREE and ke
 
 @pytest.mark.parametrize("key", NOT_FREE, ids=lambda key: key.name)
 def test_every_other_key_needs_the_users_word_or_cannot_change(started, capsys, key, monkeypatch):
-    monkeypatch.setattr(cli, "_check_task", lambda run: None)
+    monkeypatch.setattr(train, "check_task", lambda run: None)
     assert cli.main(["--logdir", "run"]) == 0
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
     value = "bfloat16" if key.name == "precision" else settings.yaml(other_value(key))
@@ -204,7 +207,7 @@ def test_a_start_that_fails_leaves_nothing(started, monkeypatch, capsys):
     def fail(agreed, logdir, stops, profile):
         raise UsageError("no camera 99")
 
-    UsageError = cli.UsageError
+    UsageError = arguments.UsageError
     monkeypatch.setattr(loop, "train", fail)
     assert complaint(capsys, ["--logdir", "a/b", "--env.camera", "99"]) == "no camera 99"
     assert not Path("a").exists()
@@ -241,7 +244,7 @@ def test_the_precision_is_that_of_the_run(started, monkeypatch, capsys):
         asked.append((precision, of_run))
         return "bfloat16" if precision == "auto" else precision
 
-    monkeypatch.setattr(cli, "set_up_tensorflow", set_up)
+    monkeypatch.setattr(tensorflow, "set_up", set_up)
     for words in ([], [], ["--precision", "bfloat16"]):
         assert cli.main(["--logdir", "run", *words]) == 0
     assert asked == [("auto", False), ("bfloat16", True), ("bfloat16", False)]
@@ -322,7 +325,7 @@ def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeyp
         raise error
 
     monkeypatch.setattr(training.loop, "train", fail)
-    assert text in complaint(capsys, [], code=code)
+    assert text in complaint(capsys, ["train"], code=code)
 
 
 @pytest.mark.parametrize(
@@ -333,12 +336,12 @@ def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeyp
         (["--logdir", "here"], os.path.abspath(os.sep), False),
         (["--logdir", "here"], "hereafter", False),
         (["--logdir", "here"], None, False),
-        ([], "runs/x", False),
+        (["train"], "runs/x", False),
     ],
 )
 def test_a_path_that_was_given_and_cannot_be_used(words, filename, told, started, monkeypatch, capsys):
     error = PermissionError(errno.EACCES, "Permission denied", filename)
-    monkeypatch.setattr(cli, "claim_logdir", lambda *arguments: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(train, "claim_logdir", lambda *arguments: (_ for _ in ()).throw(error))
     if told:
         assert complaint(capsys, words) == f"{filename}: Permission denied"
     else:
@@ -349,15 +352,15 @@ def test_a_path_that_was_given_and_cannot_be_used(words, filename, told, started
 def test_a_path_that_standard_output_cannot_say(monkeypatch, tmp_path):
     with (tmp_path / "out").open("w", encoding="ascii") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        assert cli._show("\u00e4\udcff") == 0
+        assert output.say("\u00e4\udcff") == 0
     assert (tmp_path / "out").read_text() == "\\xe4\\udcff\n"
 
 
 def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
     for error in (PermissionError(errno.EACCES, "x"), ValueError("x"), ModuleNotFoundError("x", name="dreamer.typo")):
-        monkeypatch.setattr(cli, "claim_logdir", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(train, "claim_logdir", lambda *arguments, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(type(error)):
-            cli.main([])
+            cli.main(["train"])
 
 
 @pytest.mark.parametrize(
@@ -443,7 +446,7 @@ def test_what_cannot_be_inspected(words, expected, inspected, capsys):
         Path(folder).mkdir()
     text = Path("run/config.yaml").read_text()
     Path("other/config.yaml").write_text(text.replace("model:\n", "model:\n  size: 3\n"))
-    Path("half/config.yaml").write_text(text.replace("task: dot\n", ""))
+    Path("half/config.yaml").write_text(re.sub("task: dot.*\n", "", text))
     assert expected in complaint(capsys, words)
     assert calls == []
 
@@ -477,6 +480,8 @@ def test_what_goes_wrong_while_a_run_is_inspected(inspected, capsys):
 def test_general_help_and_version(capsys, started):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out == out
     assert all(f"  {command} " in out for command in cli.COMMANDS)
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"dreamer {__version__}\n"
@@ -641,7 +646,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_the_precision_of_an_inspection_is_the_runs_unless_another_is_asked_for(inspected, monkeypatch):
     """One that this machine only emulates will do: some episodes are not a training."""
     asked = []
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: asked.append((precision, options)))
+    monkeypatch.setattr(tensorflow, "set_up", lambda precision, **options: asked.append((precision, options)))
     for command in (["eval"], ["imagine", "--out", "a.gif"]):
         assert cli.main([*command, "--logdir", "run"]) == 0
         assert cli.main([*command, "--logdir", "run", "--precision", "float32"]) == 0
@@ -652,10 +657,10 @@ def test_the_precision_of_an_inspection_is_the_runs_unless_another_is_asked_for(
 def test_precision_and_environment_before_the_loop():
     code = """
 import os
-from dreamer import cli
-cli.set_up_tensorflow("bfloat16")
-cli.set_up_tensorflow("float16", of_run=True)
-cli.set_up_tensorflow("bfloat16", of_run=True)
+from dreamer.cli import tensorflow
+tensorflow.set_up("bfloat16")
+tensorflow.set_up("float16", of_run=True)
+tensorflow.set_up("bfloat16", of_run=True)
 import keras
 layer = keras.layers.Dense(2)
 layer.build((3, 2))
@@ -675,8 +680,8 @@ print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in 
 def test_a_resume_does_not_emulate_a_precision_unasked(precision, flags, monkeypatch):
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [])
-    with pytest.raises(cli.UsageError) as error:
-        cli.set_up_tensorflow(precision, emulate=False)
+    with pytest.raises(arguments.UsageError) as error:
+        tensorflow.set_up(precision, emulate=False)
     assert str(error.value) == (
         f"this run computes in {precision}, which this machine only emulates: --precision {precision} goes on so, "
         "slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"

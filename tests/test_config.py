@@ -1,9 +1,11 @@
 import pickle
+import re
 
 import pytest
 
 from dreamer import config
 from dreamer.config import Choices, ConfigError, Range
+from dreamer.run import files
 
 DEFAULTS = """\
 name: a            # [name; a | b] One of two (paper, Section 1).
@@ -328,7 +330,7 @@ def test_a_failed_save_keeps_the_old_file(configs, tmp_path, monkeypatch):
     def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(config.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         config.load([], {"name": "b"}).save(path)
     assert config.load_file(path).name == "a"
@@ -344,3 +346,29 @@ def test_an_incomplete_or_foreign_file_is_refused(configs, tmp_path):
     path.write_text(DEFAULTS + "foreign: 1\n")
     assert f"unknown key foreign ({path}:12)" in message(config.load_file, path).replace("configs/run.yaml", str(path))
     assert "No such file" in message(config.load_file, tmp_path / "absent.yaml")
+
+
+def test_an_overlay_of_ones_own_is_a_path(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("actor:\n  lr: 3e-4\nenv:\n  action_repeat: 4\n")
+    run = config.load(["dmc", str(mine)], {"seed": "7"})
+    assert (run.actor.lr, run.env.action_repeat, run.seed, run.suite) == (3e-4, 4, 7, "dmc")
+    (tmp_path / "wrong.yaml").write_text("actor:\n  rate: 3e-4\n")
+    with pytest.raises(config.ConfigError, match=rf"unknown key actor.rate \({tmp_path}/wrong.yaml:2\)"):
+        config.load([str(tmp_path / "wrong.yaml")])
+    with pytest.raises(config.ConfigError, match=r"gone.yaml: no such overlay file; of configs/ there are atari, "):
+        config.load([str(tmp_path / "gone.yaml")])
+
+
+def test_a_saved_config_says_where_each_value_is_from(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("actor: {lr: 3e-4}\n")
+    run = config.load(["dmc", str(mine)], {"seed": "7", "task": "a" * 300 + " b"}).replace(precision="float32")
+    run.save(tmp_path / "config.yaml")
+    lines = {line.partition(":")[0].strip(): line for line in (tmp_path / "config.yaml").read_text().splitlines()}
+    assert lines["suite"].endswith("# configs/dmc.yaml")
+    assert lines["seed"].endswith("# command line")
+    assert lines["precision"].endswith("# settled when the run began")
+    assert "#" not in lines["steps"]
+    assert f"lr: 0.0003 # {mine}" in re.sub(" +", " ", (tmp_path / "config.yaml").read_text())
+    assert config.load_file(tmp_path / "config.yaml") == run

@@ -57,7 +57,7 @@ def commands(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "TASK", "walker_walk")
-    monkeypatch.setattr(demo.cli, "main", train)
+    monkeypatch.setattr(demo, "command", train)
     return words
 
 
@@ -89,7 +89,7 @@ def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys)
 def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, monkeypatch, capsys, missing):
     finished_run(demo.OUT / demo.TASK)
     (demo.OUT / demo.TASK / missing).unlink()
-    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    monkeypatch.setattr(demo, "command", lambda words: 0)
     assert demo.main([]) == 0
     text = capsys.readouterr().out
     assert "345.6" in text
@@ -102,26 +102,26 @@ def test_a_run_without_videos_is_summarised_too(commands, monkeypatch, capsys):
     finished_run(demo.OUT / demo.TASK)
     for path in (demo.OUT / demo.TASK / "videos").iterdir():
         path.unlink()
-    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    monkeypatch.setattr(demo, "command", lambda words: 0)
     assert demo.main([]) == 0
     assert "episode.mp4" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("task", "named"), [("dog_run", []), ("cheetah_run", ["published"])])
 def test_best_is_named_once_and_only_where_something_was_published(commands, monkeypatch, capsys, task, named):
-    monkeypatch.setattr(demo.cli, "main", lambda words: finished_run(demo.OUT / demo.TASK, task=task) or 0)
+    monkeypatch.setattr(demo, "command", lambda words: finished_run(demo.OUT / demo.TASK, task=task) or 0)
     assert demo.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[1] for line in lines if line.startswith(("  published", "  best known"))] == named
 
 
 def test_a_demo_that_stops_says_nothing_more(commands, monkeypatch, capsys):
-    monkeypatch.setattr(demo.cli, "main", lambda words: 130)
+    monkeypatch.setattr(demo, "command", lambda words: 130)
     assert demo.main([]) == 130
     assert "evaluation" not in capsys.readouterr().out
 
 
 def test_a_demo_without_evaluation_ends_in_one_line(commands, monkeypatch, capsys):
-    monkeypatch.setattr(demo.cli, "main", lambda words: 0)
+    monkeypatch.setattr(demo, "command", lambda words: 0)
     assert demo.main([]) == 1
     assert ": No such file or directory" in capsys.readouterr().err

@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from dreamer import cli, doctor, envs
+from dreamer import doctor, envs
+from dreamer.cli import main as cli
 from dreamer.doctor import Check
 from dreamer.envs import rendering
 

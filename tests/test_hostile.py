@@ -12,7 +12,8 @@ import struct
 
 import pytest
 
-from dreamer import cli, config
+from dreamer import config
+from dreamer.cli import main as cli
 from dreamer.results import report
 
 SCORES = {"task": "toy_dot", "method": "dreamer", "seed": 0, "xs": [10, 20], "ys": [1.0, 2.0]}
@@ -530,7 +531,9 @@ def test_a_bad_command_line(case, run, tmp_path):
     assert len(line) < 800
 
 
-@pytest.mark.parametrize("command", [[], ["eval", "--logdir", "run"], ["imagine", "--logdir", "run", "--out", "a.gif"]])
+@pytest.mark.parametrize(
+    "command", [["train"], ["eval", "--logdir", "run"], ["imagine", "--logdir", "run", "--out", "a.gif"]]
+)
 def test_a_platform_that_does_not_exist(command, run, tmp_path, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "foo")
     (tmp_path / "work" / "run").mkdir()

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import common, loop
-from dreamer import cli
+from dreamer.cli import main as cli
+from dreamer.cli import tensorflow
 from dreamer.config import load
 
 SCHEDULE = SimpleNamespace(train_every=1000, train_updates=100, eval_every=5000, save_every=10_000)
@@ -71,7 +72,7 @@ def train_in_here(monkeypatch):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return SimpleNamespace(returncode=cli.main(command[3:]))
 
-    monkeypatch.setattr(cli, "set_up_tensorflow", lambda precision, **options: "float32")  # it is for a whole process
+    monkeypatch.setattr(tensorflow, "set_up", lambda precision, **options: "float32")  # it is for a whole process
     monkeypatch.setattr(loop, "subprocess", SimpleNamespace(run=run))
 
 

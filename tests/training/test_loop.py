@@ -204,7 +204,7 @@ def check_that_a_second_process_is_refused(logdir):
 # Not sent by a process that watches: on a busy machine it would look away while the run ends.
 KILLED = """
 import os, signal, sys
-from dreamer import cli
+from dreamer.cli.main import main
 from dreamer.replay.episodes import EpisodeStore
 
 add = EpisodeStore.add
@@ -215,7 +215,7 @@ def add_twelve(store, episode):
         os.kill(os.getpid(), signal.SIGKILL)
 
 EpisodeStore.add = add_twelve
-cli.main(sys.argv[1:])
+main(sys.argv[1:])
 """
 
 

@@ -1,0 +1,103 @@
+"""What command lines are made of: parsers whose errors are one line, and the kinds of values that they take."""
+
+import argparse
+import errno
+import math
+import os
+from pathlib import Path
+
+from dreamer.cli.output import say
+from dreamer.run import formats
+
+# What the system says about a path that the user has no way to, rather than about a fault of the program.
+UNUSABLE = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
+
+
+PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
+
+
+class UsageError(ValueError):
+    """Bad command line; the message is shown as it is."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError where argparse would print its usage and leave."""
+
+    def error(self, message):
+        """Raise UsageError."""
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def make_parser(command: str, description: str) -> Parser:
+    """The parser of `dreamer COMMAND`."""
+    return Parser(prog=f"dreamer {command}", description=description, allow_abbrev=False)
+
+
+def parse(parser: Parser, words: list[str]) -> argparse.Namespace | None:
+    """What the words say; None where they ask for the help, which is printed then. Raises UsageError."""
+    if "--help" in words or "-h" in words:
+        say(parser.format_help().rstrip())
+        return None
+    return parser.parse_args(words)
+
+
+def to_positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not (number := _whole(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text[:40]!r}")
+    return number
+
+
+def to_seed(text: str) -> int:
+    """A whole number, 0 or above, for argparse."""
+    if (number := _whole(text)) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or above, got {text[:40]!r}")
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """A whole number that 64 bits take, None for any other text."""
+    number = int(text) if text.isdecimal() and len(text) < 20 else None
+    return number if number is not None and number < 2**63 else None
+
+
+def to_path(text: str) -> Path:
+    """A path with ~ and ~user replaced, for argparse: told here if no file can ever have it."""
+    try:
+        path = Path(text).expanduser()
+        parts = [os.fsencode(path), *map(os.fsencode, path.parts)]
+    except (RuntimeError, UnicodeEncodeError) as error:
+        problem = "there is no such user" if isinstance(error, RuntimeError) else "it is no valid text"
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: {problem}") from error
+    if b"\0" in parts[0]:
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: a path cannot hold a NUL")
+    if len(parts[0]) > PATH_BYTES or max(map(len, parts[1:]), default=0) > NAME_BYTES:
+        raise argparse.ArgumentTypeError(f"{formats.shown(text)}: longer than a file system takes")
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise argparse.ArgumentTypeError(f"{formats.shown(text)}: {error.strerror}") from error
+    return path
+
+
+def to_frames(text: str) -> float:
+    """A number of frames, for argparse: at least one, and no more than any run has."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 1 <= number <= 1e15:
+        raise argparse.ArgumentTypeError(f"expected a number of frames from 1 to 1e15, got {text[:40]!r}")
+    return number
+
+
+def is_named(filename, words: list[str]) -> bool:
+    """Whether a path is one of the command line's words, or lies below one."""
+    path = Path(os.path.abspath(str(filename)))
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    given = {Path(os.path.abspath(os.path.expanduser(value))) for value in values if value}
+    return filename is not None and not given.isdisjoint({path, *path.parents})

@@ -1,0 +1,107 @@
+"""`dreamer eval` and `dreamer imagine`: what the agent of a run does, and what its world model expects."""
+
+import argparse
+import os
+from pathlib import Path
+
+from dreamer import config
+from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_path, to_positive, to_seed
+from dreamer.cli.output import fail
+from dreamer.cli.tensorflow import check_task, prepare
+from dreamer.config import ConfigError
+
+# These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
+INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
+
+
+RUNS_NAMED = 6  # where a folder of runs was given in the place of one
+
+
+def evaluate(words: list[str]) -> int:
+    """`dreamer eval`."""
+    parser = _run_parser("eval", "Play episodes with the newest checkpoint's mode actions: returns, as text and JSON.")
+    parser.add_argument("--episodes", type=to_positive, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--video", type=to_path, metavar="FILE.mp4", help="the first 12 of them, side by side")
+    args = parse(parser, words)
+    if args is None:
+        return 0
+    run = _open_run(args, args.video, (".mp4",))
+    return _inspect("evaluate", run, args, video_path=args.video)
+
+
+def imagine(words: list[str]) -> int:
+    """`dreamer imagine`."""
+    parser = _run_parser(
+        "imagine",
+        "Show what the newest checkpoint's world model predicts open-loop: it sees 5 steps of each of some new "
+        "episodes and imagines the next ones from the actions alone. Truth, model, error and rewards as a video.",
+    )
+    parser.add_argument("--out", type=to_path, required=True, metavar="FILE", help="the video, .gif or .mp4")
+    parser.add_argument(
+        "--episodes", type=to_positive, default=5, metavar="N", help="columns of the video (default: 5)"
+    )
+    parser.add_argument("--horizon", type=to_positive, default=45, metavar="N", help="imagined steps (default: 45)")
+    args = parse(parser, words)
+    if args is None:
+        return 0
+    run = _open_run(args, args.out, (".gif", ".mp4"))
+    return _inspect("imagine", run, args, out=args.out, horizon=args.horizon)
+
+
+def _inspect(name: str, run: config.Config, args: argparse.Namespace, **options) -> int:
+    """Call a function of training.inspection with what all of them take, and with `options`."""
+    from dreamer.training import inspection
+
+    command = getattr(inspection, name)
+    try:
+        command(run, args.logdir, episodes=args.episodes, seed=args.seed, best=args.best, **options)
+    except inspection.RunError as error:
+        raise UsageError(error) from error
+    except inspection.FAULTS as error:
+        if isinstance(error, OSError) and error.filename:
+            return fail(f"{error.filename}: {error.strerror}", 1)
+        return fail(getattr(error, "message", error), 1)
+    return 0
+
+
+def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, ...]) -> config.Config:
+    """The config of the run that a command inspects, once all is checked and set up for it. Raises UsageError."""
+    if out is not None:
+        if out.suffix not in suffixes or out.is_dir():
+            raise UsageError(f"{out}: expected a file that ends with {' or '.join(suffixes)}")
+        # Playing the episodes takes minutes: what would only fail when they are done is told before.
+        folder = next(parent for parent in out.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UsageError(f"{out}: cannot be written, {folder} is no directory that takes files")
+    path = args.logdir / "config.yaml"
+    if not path.is_file():
+        raise UsageError(f"{args.logdir} {_what_is_missing(args.logdir)}")
+    try:
+        saved = config.load_file(path).flat()
+    except ConfigError as error:
+        raise UsageError(f"{args.logdir} cannot be opened by this version of dreamer: {error}") from error
+    run = config.load([], saved | {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None})
+    check_task(run)
+    prepare(run, of_run=args.precision is None, emulate=True)
+    return run
+
+
+def _what_is_missing(logdir: Path) -> str:
+    if not logdir.is_dir():
+        return "does not exist: --logdir takes the log directory of a run"
+    runs = [str(path.parent) for depth in (1, 2, 3) for path in sorted(logdir.glob("*/" * depth + "config.yaml"))]
+    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
+    below = f": below it there are {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
+    return f"holds no config.yaml, so it is no run{below}"
+
+
+def _run_parser(command: str, description: str) -> Parser:
+    parser = make_parser(command, description)
+    parser.add_argument("--logdir", type=to_path, required=True, metavar="RUN", help="log directory of the run")
+    parser.add_argument("--seed", type=to_seed, default=0, metavar="N", help="decides the episodes (default: 0)")
+    parser.add_argument(
+        "--best", action="store_true", help="the agent of the best evaluation among the states kept, not the newest"
+    )
+    for key in INSPECT_MAY_CHANGE:
+        parser.add_argument(f"--{key}", dest=key, metavar="VALUE", help="as for train (default: that of the run)")
+    return parser

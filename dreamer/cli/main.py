@@ -1,0 +1,74 @@
+"""The command `dreamer`: finds the command, and turns what it raises into one line and an exit code."""
+
+import difflib
+import errno
+import sys
+
+from dreamer import __version__, stops
+from dreamer.cli import about, inspect, show, train
+from dreamer.cli.arguments import UNUSABLE, UsageError, is_named
+from dreamer.cli.output import fail, say
+from dreamer.config import ConfigError
+from dreamer.run import formats, settings
+
+HELP = """\
+usage: dreamer [COMMAND] ...
+
+  dreamer --configs dmc --task walker_walk     train; `train` may be left out
+
+commands:
+{commands}
+
+  dreamer COMMAND --help                       what a command takes
+  dreamer --version                            the version"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 128 + n stopped by signal n."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with stops.Stops() as active:
+            return _dispatch(words, active)
+    except (UsageError, ConfigError, settings.SettingsError) as error:
+        return fail(error, 2)
+    except stops.Stopped as error:
+        return fail(f"stopped by {error}", error.code)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("dreamer"):
+            raise
+        return fail(f"the package {error.name} is not installed: `make setup` installs it, see `dreamer doctor`", 1)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
+        if error.errno in UNUSABLE and is_named(error.filename, words):
+            return fail(f"{formats.shown(error.filename)}: {error.strerror}", 2)
+        raise
+
+
+def _dispatch(words: list[str], active: stops.Stops) -> int:
+    if words[:1] in ([], ["--help"], ["-h"], ["help"]):
+        return say(HELP.format(commands="\n".join(f"  {name:<9}{text}" for name, (_, text) in COMMANDS.items())))
+    if words[:1] == ["--version"]:
+        return say(f"dreamer {__version__}")
+    if words[0].startswith("-"):
+        words = ["train", *words]
+    name, *words = words
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
+        raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+    if name == "train":
+        return train.train(words, active)
+    return COMMANDS[name][0](words)
+
+
+COMMANDS = {
+    "train": (train.train, "Train an agent, or go on with a run (the default)."),
+    "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
+    "imagine": (inspect.imagine, "Show what the world model of a run predicts."),
+    "configs": (about.configs, "List every key and overlay."),
+    "tasks": (about.tasks, "List the tasks of every suite."),
+    "doctor": (about.doctor, "Tell what this machine offers and what is missing."),
+    "scores": (show.scores, "Print the returns of runs beside the published ones."),
+    "plot": (show.plot, "Draw learning curves of runs."),
+    "report": (show.report, "Write one page about runs: scores, curves, videos, settings, time."),
+}

@@ -1,0 +1,38 @@
+"""What a command prints: texts for a terminal or a pipe, and failures in one line."""
+
+import os
+import sys
+import textwrap
+
+from dreamer.run import formats
+
+
+def wrap(head: str, text: str, width: int | None) -> list[str]:
+    """Lines of `text` beside `head`, the later ones indented, of `width` columns; None: one line."""
+    if width is None:
+        return [f"{head}{text}".rstrip()]
+    # A terminal narrower than the columns before the text gets long lines rather than one letter a line.
+    width = max(width, len(head) + 24)
+    return textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    ) or [head.rstrip()]
+
+
+def say(text: str) -> int:
+    """Print a command's result; returns the exit code 0."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:
+            # A terminal without Unicode, or a file whose name is none.
+            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+    except BrokenPipeError:
+        # `dreamer configs | head`: the reader has what it wanted; the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def fail(message: object, code: int) -> int:
+    """Print what went wrong as one line; returns the exit code."""
+    print(f"dreamer: {formats.one_line(message)}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,94 @@
+"""`dreamer plot`, `scores` and `report`: what came out of runs."""
+
+import contextlib
+import errno
+from pathlib import Path
+
+from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_frames, to_path
+from dreamer.cli.output import say
+from dreamer.run import formats
+
+
+def plot(words: list[str]) -> int:
+    """`dreamer plot`."""
+    parser = _results_parser("plot", "Draw learning curves of runs: a figure per suite, and one of all together.")
+    parser.add_argument("--published", action="store_true", help="draw published curves and scores beside them")
+    parser.add_argument(
+        "--out", type=to_path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory"
+    )
+    args = parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import plot, published
+
+    chosen = {"tasks": args.tasks, "methods": args.methods, "window": args.bin}
+    with _results_errors(args.out):
+        beside = published.load() if args.published else None
+        written = plot.main_figure(args.runs, args.out, published=beside, **chosen)
+    return say("\n".join(str(path) for path in written))
+
+
+def scores(words: list[str]) -> int:
+    """`dreamer scores`."""
+    parser = _results_parser(
+        "scores", "Print the returns of runs beside Dreamer's published ones at the same number of frames."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import compare, curves, published
+
+    with _results_errors():
+        theirs = published.load()
+        entries = curves.collect(args.runs, args.tasks, args.methods)
+        rows = compare.rows(entries, theirs, args.bin, curves.mixed_settings(entries))
+    return say(compare.to_json(rows) if args.json else compare.to_text(rows, theirs.sources["curves"]))
+
+
+def report(words: list[str]) -> int:
+    """`dreamer report`."""
+    parser = _results_parser(
+        "report",
+        "Write one HTML page about runs, which needs no network: scores beside the paper's, curves, videos, errors of "
+        "the world model, settings, time.",
+    )
+    parser.add_argument("--out", type=to_path, required=True, metavar="FILE.html", help="where the page goes")
+    args = parse(parser, words)
+    if args is None:
+        return 0
+
+    from dreamer.results import report
+
+    with _results_errors(args.out):
+        written = report.write(args.runs, args.out, tasks=args.tasks, methods=args.methods, window=args.bin)
+    return say(str(written))
+
+
+def _results_parser(command: str, description: str) -> Parser:
+    """For the commands that show many runs."""
+    parser = make_parser(command, description)
+    parser.add_argument(
+        "runs", nargs="+", type=to_path, metavar="RUN", help="log directory, a folder of them, a score file"
+    )
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these; 'walker_*' is a pattern")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, patterns too")
+    parser.add_argument(
+        "--bin", type=to_frames, metavar="FRAMES", help="average over so many frames (default: only very long curves)"
+    )
+    return parser
+
+
+@contextlib.contextmanager
+def _results_errors(out: Path | None = None):
+    """Turn what results/ raises for input that it cannot use, or an `out` that cannot be written, into UsageError."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{formats.shown(error.filename or out)}: {error.strerror}") from error
