@@ -20,15 +20,13 @@ import math
 import os
 import pathlib
 import re
-import struct
 import threading
-import tokenize
 import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from dreamer.replay.npz import DAMAGE, read_layout, read_rows
 from dreamer.run.files import sync
 
 IMAGE_SHAPE = (64, 64, 3)
@@ -59,14 +57,6 @@ class StoredEpisode(NamedTuple):
     def name(self):
         """File name inside the directory of the store."""
         return f"{self.first_frame:010d}-{self.length}.npz"
-
-
-class _Member(NamedTuple):
-    """One array inside an .npz file; offset: bytes before row 0, or None where rows cannot be read in place."""
-
-    shape: tuple
-    dtype: np.dtype
-    offset: int | None
 
 
 def _stored_episode(name):
@@ -149,22 +139,6 @@ def checked_episode(episode):
     return arrays
 
 
-# What a broken .npz file can raise while it is read; trouble of the system (EIO, EMFILE) is not among them.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    ValueError,
-    OverflowError,
-    NotImplementedError,  # unknown compression
-    RuntimeError,  # encrypted
-    tokenize.TokenError,  # NumPy takes an unreadable array header for one that Python 2 wrote
-    SyntaxError,
-)
-
-
 @contextlib.contextmanager
 def _naming(path):
     """Turn what reading a broken or missing file raises into DamagedEpisodeError."""
@@ -172,43 +146,12 @@ def _naming(path):
         yield
     except FileNotFoundError as error:
         raise DamagedEpisodeError(f"{path} is gone") from error
-    except (*_DAMAGE, OSError) as error:
+    except (*DAMAGE, OSError) as error:
         # Seeking where a broken zip points gives EINVAL, decoding broken bytes an OSError without a number.
         if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
             raise
         reason = " ".join(str(error).split())
         raise DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}") from error
-
-
-def _read_header(file):
-    """Read an .npy header -> shape, Fortran order, dtype; leaves the file at the first row."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"array format {version} is not plain numbers")
-
-
-def _read_layout(file):
-    """Find the arrays of a window in an open .npz file -> dict of _Member; raises what a broken file raises."""
-    layout = {}
-    with zipfile.ZipFile(file) as archive:
-        for key in WINDOW_FIELDS:
-            info = archive.getinfo(f"{key}.npy")
-            with archive.open(info) as member:
-                shape, fortran, dtype = _read_header(member)
-                header = member.tell()
-            if info.file_size != header + math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"{key} does not have the size that it claims")
-            offset = None
-            if info.compress_type == zipfile.ZIP_STORED and not fortran:
-                # The local header may be longer than the central one says (np.savez pads it), so ask the file.
-                file.seek(info.header_offset)
-                name_size, extra_size = struct.unpack("<26x2H", file.read(30))
-                offset = info.header_offset + 30 + name_size + extra_size + header
-            layout[key] = _Member(shape, dtype, offset)
-    return layout
 
 
 def _check_layout(layout, length, action_size):
@@ -220,35 +163,6 @@ def _check_layout(layout, length, action_size):
         kinds = ("u1",) if key == "image" else ("f4", "f8")
         if member.dtype.str[1:] not in kinds:
             raise ValueError(f"{key} is {member.dtype}, expected {'uint8' if key == 'image' else 'float32'}")
-
-
-def _fill(file, buffer):
-    """Read exactly the bytes of a C-contiguous array; short reads happen above 2 GB and at the end of a cut file."""
-    view = memoryview(buffer.reshape(-1).view(np.uint8))
-    while view:
-        count = file.readinto(view)
-        if not count:
-            raise EOFError("it ends early")
-        view = view[count:]
-
-
-def _read_member_rows(file, key, member, start, out):
-    """Fill out [count, ...] with rows start..start+count of one array of an open .npz file."""
-    rows = out if out.dtype == member.dtype else np.empty(out.shape, member.dtype)
-    first_byte = start * math.prod(member.shape[1:]) * member.dtype.itemsize
-    if member.offset is not None:
-        file.seek(member.offset + first_byte)
-        _fill(file, rows)
-    else:
-        with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as decoded:
-            if _read_header(decoded)[1]:  # Fortran order: its rows are scattered over the whole member
-                whole = np.frombuffer(decoded.read(), member.dtype).reshape(member.shape, order="F")
-                rows[...] = whole[start : start + len(out)]
-            else:
-                decoded.seek(first_byte, os.SEEK_CUR)
-                _fill(decoded, rows)
-    if rows is not out:
-        out[...] = rows
 
 
 def _free_name(path):
@@ -372,7 +286,7 @@ class EpisodeStore:
                 raise IndexError(f"{stored.name} has {room} rows of {key} from step {start} on, asked for {rows.shape}")
         with _naming(path), open(path, "rb", buffering=0) as file:
             for key, rows in out.items():
-                _read_member_rows(file, key, layout[key], start, rows)
+                read_rows(file, key, layout[key], start, rows)
                 if key != "image" and not np.isfinite(rows).all():
                     raise ValueError(f"{key} has values that are not finite")
 
@@ -505,7 +419,7 @@ class EpisodeStore:
                 return self._layouts[stored]
         path = self._directory / stored.name
         with _naming(path), open(path, "rb") as file:
-            layout = _read_layout(file)
+            layout = read_layout(file, WINDOW_FIELDS)
             _check_layout(layout, stored.length, self._action_size)
         with self._lock:
             self._layouts[stored] = layout

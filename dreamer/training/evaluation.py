@@ -12,12 +12,23 @@ _SHOWN = (0, 2, 5)  # the sequences that its GIF has room for
 _TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
 
 
-def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON):
+def cut_windows(episodes, starts, length, *, tanh_rewards=False):
+    """The steps start, start + 1, ... of each episode: Batch of arrays [B, length, ...].
+
+    tanh_rewards: with tanh(r) for a reward r, as the replay hands them to an agent that learns so.
+    """
+    fields = [field for field in Batch._fields if field != "is_first"]
+    pairs = list(zip(episodes, starts, strict=True))
+    windows = {field: np.stack([episode[field][at : at + length] for episode, at in pairs]) for field in fields}
+    if tanh_rewards:
+        windows["reward"] = np.tanh(windows["reward"])
+    return Batch(**windows, is_first=np.arange(length)[None].repeat(len(pairs), 0) == 0)
+
+
+def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON, tanh_rewards=False):
     """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
     starts, length = _starts(len(episode["reward"]), sequences, length)
-    fields = [field for field in Batch._fields if field != "is_first"]
-    windows = {key: np.stack([episode[key][start : start + length] for start in starts]) for key in fields}
-    return Batch(**windows, is_first=np.arange(length)[None].repeat(sequences, 0) == 0)
+    return cut_windows([episode] * sequences, starts, length, tanh_rewards=tanh_rewards)
 
 
 def _starts(steps, sequences=SEQUENCES, length=CONTEXT + HORIZON):
@@ -90,9 +101,7 @@ class Evaluator:
         self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 
     def _save_open_loop(self, agent, episode, frames):
-        batch = held_out_windows(episode)
-        if self._tanh_rewards:
-            batch = batch._replace(reward=np.tanh(batch.reward))
+        batch = held_out_windows(episode, tanh_rewards=self._tanh_rewards)
         images, reward = agent.open_loop(batch, CONTEXT)
         errors = {"reward": errors_against_horizon(batch.reward, reward.numpy())}
         if images is not None:

@@ -22,10 +22,9 @@ from dreamer.run import layout
 from dreamer.run.commits import CommitError
 from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
-from dreamer.training.evaluation import CONTEXT, errors_against_horizon
+from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon
 from dreamer.training.progress import counted
 from dreamer.training.restore import RunError, restore_agent
-from dreamer.types import Batch
 
 FAULTS = (envs.EnvError, CommitError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
 SHOWN = 12  # episodes in a video of an evaluation
@@ -104,9 +103,8 @@ def imagine(config, logdir, *, out, episodes, horizon, seed, best=False):
     length = min(CONTEXT + horizon, shortest)
     if length < CONTEXT + horizon:
         _say(f"imagined steps: {length - CONTEXT} instead of {horizon}, the shortest episode has no more")
-    batch, starts = windows(played, length)
-    if config.replay.tanh_rewards:
-        batch = batch._replace(reward=np.tanh(batch.reward))
+    starts = evenly_spaced(played, length)
+    batch = cut_windows(played, starts, length, tanh_rewards=config.replay.tanh_rewards)
     truth = batch.image.astype(np.float32) / 255
     model, predicted = (prediction.numpy() for prediction in run.agent.open_loop(batch, CONTEXT))
     for name, errors in (
@@ -128,17 +126,10 @@ def imagine(config, logdir, *, out, episodes, horizon, seed, best=False):
     _say(out)
 
 
-def windows(episodes, length):
-    """One window of each episode, at evenly spaced places: Batch of arrays [B, length, ...], and the B first steps."""
+def evenly_spaced(episodes, length):
+    """First steps of a window of each episode: from the start of the first to the end of the last one."""
     places = np.linspace(0, 1, len(episodes))
-    starts = [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
-
-    def cut(field):
-        return np.stack([e[field][start : start + length] for e, start in zip(episodes, starts, strict=True)])
-
-    fields = [field for field in Batch._fields if field != "is_first"]
-    is_first = np.arange(length)[None].repeat(len(episodes), 0) == 0
-    return Batch(**{field: cut(field) for field in fields}, is_first=is_first), starts
+    return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
 
 
 @contextlib.contextmanager

@@ -464,13 +464,13 @@ def test_no_more_layouts_are_remembered_than_fit_and_those_in_use_stay(tmp_path,
     """What is known of a file is about 1 KB, and a long run has more of them than memory should hold."""
     monkeypatch.setattr(module, "_CACHED_LAYOUTS", 3)
     store = fill(tmp_path, make_episode, 6)
-    opened, read_layout = [], module._read_layout
+    opened, read_layout = [], module.read_layout
 
-    def note(file):
+    def note(file, keys):
         opened.append(int(pathlib.Path(file.name).name.split("-")[0]) // 8)
-        return read_layout(file)
+        return read_layout(file, keys)
 
-    monkeypatch.setattr(module, "_read_layout", note)
+    monkeypatch.setattr(module, "read_layout", note)
     for number in (0, 1, 2, 0, 3, 0, 4, 5, 0, 1):
         store.read_rows(store.episodes()[number], 0, window(2))
     assert opened == [0, 1, 2, 3, 4, 5, 1]

@@ -16,6 +16,7 @@ from dreamer.results import video
 from dreamer.run.commits import Commits
 from dreamer.run.settings import exclusive
 from dreamer.training import inspection
+from dreamer.training.evaluation import cut_windows
 from dreamer.training.restore import RunError, build_agent, write_weights
 from dreamer.types import ActionSpace
 
@@ -180,7 +181,9 @@ def test_windows_are_spread_over_the_episodes():
             "discount": np.ones(length, np.float32),
         }
 
-    batch, starts = inspection.windows([numbered(20, 0), numbered(21, 100), numbered(12, 200)], 10)
+    episodes = [numbered(20, 0), numbered(21, 100), numbered(12, 200)]
+    starts = inspection.evenly_spaced(episodes, 10)
+    batch = cut_windows(episodes, starts, 10, tanh_rewards=False)
     assert starts == [0, 6, 2]  # the middle of 0..11 rounds to the even one
     np.testing.assert_array_equal(batch.reward[:, 0], [0, 106, 202])
     np.testing.assert_array_equal(batch.reward[:, -1], [9, 115, 211])
