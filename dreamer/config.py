@@ -20,6 +20,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dreamer import keys
 from dreamer.run import formats
 from dreamer.run.files import replacing
 
@@ -104,45 +105,7 @@ class Key(NamedTuple):
         return _TYPE_NAMES[self.type] + (f" ({self.allowed})" if self.allowed else "")
 
 
-class Section:
-    """Frozen attribute access to nested values: `config.replay.batch`."""
-
-    def __init__(self, values: dict):
-        object.__setattr__(self, "_values", values)
-
-    def __getattr__(self, name):
-        if name.startswith("_") or name not in self._values:
-            raise AttributeError(f"the config has no key {name!r} here")
-        value = self._values[name]
-        return Section(value) if isinstance(value, dict) else value
-
-    def keys(self):
-        """Names of the keys here; with `[name]` this makes `**section` work."""
-        return self._values.keys()
-
-    def __getitem__(self, name):
-        return getattr(self, name)
-
-    def __setattr__(self, name, value):
-        raise AttributeError(f"a config is frozen: take config.replace to change {name!r}")
-
-    def __delattr__(self, name):
-        raise AttributeError(f"a config is frozen: {name!r} cannot be deleted")
-
-    def __eq__(self, other):
-        return self._values == other._values if isinstance(other, Section) else NotImplemented
-
-    def __dir__(self):
-        return [*super().__dir__(), *self._values]
-
-    def __repr__(self):
-        return f"{type(self).__name__}({self._values!r})"
-
-    def __reduce__(self):
-        return type(self), (self._values,)
-
-
-class Config(Section):
+class Config(keys.Keys):
     """All keys of a run, checked and frozen, made by `load` or `load_file`; equal where all values are.
 
     origins: dotted key to where its value is from, for values that are not the default's.

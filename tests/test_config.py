@@ -1,11 +1,15 @@
+import importlib.util
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
-from dreamer import config
+from dreamer import config, keys
 from dreamer.config import Choices, ConfigError, Range
 from dreamer.run import files
+
+ROOT = Path(__file__).resolve().parent.parent
 
 DEFAULTS = """\
 name: a            # [name; a | b] One of two (paper, Section 1).
@@ -372,3 +376,13 @@ def test_a_saved_config_says_where_each_value_is_from(tmp_path):
     assert "#" not in lines["steps"]
     assert f"lr: 0.0003 # {mine}" in re.sub(" +", " ", (tmp_path / "config.yaml").read_text())
     assert config.load_file(tmp_path / "config.yaml") == run
+
+
+def test_the_types_of_the_keys_are_those_of_the_defaults():
+    """What an editor and a type checker know of the keys is written by a command, and not forgotten."""
+    spec = importlib.util.spec_from_file_location("write_keys", ROOT / "scripts" / "write_keys.py")
+    write_keys = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write_keys)
+    assert (ROOT / "dreamer" / "keys.py").read_text() == write_keys.source()
+    assert keys.Replay.__annotations__["batch"] is int
+    assert keys.Keys.__annotations__["replay"] is keys.Replay
