@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.dev $(VENV)/.rendering ## Make .venv with all that training and developing need
+setup: $(VENV)/.dev $(VENV)/.cuda $(VENV)/.rendering ## Make .venv with all that training and developing need
 
 test: setup ## Lint, then the quick tests
 	$(BIN)/ruff check .
@@ -22,19 +22,19 @@ test: setup ## Lint, then the quick tests
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses 2
 
-soak: $(VENV)/.run $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
+soak: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
 	$(BIN)/python scripts/soak.py
 
-demo: $(VENV)/.run $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
+demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
 	$(BIN)/python -m dreamer.demo
 
 clean: ## Remove .venv, caches and the demo (runs/demo), but no other runs
-	rm -rf $(VENV) *.egg-info .ruff_cache .pytest_cache runs/demo
+	rm -rf $(VENV) *.egg-info build dist .ruff_cache .pytest_cache runs/demo
 	find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
-# The files .run, .dev and .rendering record that a step succeeded, so that it is not repeated.
+# The files .run, .dev, .cuda and .rendering record that a step succeeded, so that it is not repeated.
 
-$(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.run: requirements.txt pyproject.toml setup.py | $(BIN)/python
 	@echo "Installing what requirements.txt names into $(VENV): 3.2 GB on disk, a few minutes without a word."
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --editable .
@@ -43,6 +43,9 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(PIP) -r requirements-dev.txt
 	@touch $@
+
+$(VENV)/.cuda: scripts/cuda.sh $(VENV)/.run
+	@scripts/cuda.sh $(BIN)/python $@
 
 $(VENV)/.rendering: scripts/rendering.sh | $(VENV)/.run
 	@scripts/rendering.sh $(BIN)/python

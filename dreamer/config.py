@@ -24,7 +24,9 @@ from dreamer import keys
 from dreamer.run import formats
 from dreamer.run.files import replacing
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+# An installed package holds them; in a checkout they are beside it, where people look for them.
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 COMMAND_LINE = "command line"
 SETTLED = "settled when the run began"  # what was left open, such as the precision, or what older releases did
 LONGEST_LINE = 10**6  # of a saved config: a long text stays on its line
@@ -225,7 +227,7 @@ def overlay_comment(name: str) -> str:
 def _schema() -> dict[str, Key]:
     path = CONFIGS / "defaults.yaml"
     if not path.is_file():
-        raise ConfigError(f"{path} is missing: install the project from its checkout with `make setup`")
+        raise ConfigError(f"{path} is missing: install the project again")
     lines = path.read_text(encoding="utf-8").splitlines()
     keys = [_document(lines, *entry) for entry in _flatten(_parse(path), str(path))]
     return {key.name: key for key in keys}

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamer import config, hardware
+from dreamer import DISTRIBUTION, config, hardware
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 PYTHONS = ((3, 10), (3, 13))
@@ -23,7 +23,7 @@ PYTHONS = ((3, 10), (3, 13))
 MEMORY = 6e9
 # Videos, logs and checkpoints, beside the episodes.
 SPARE_DISK = 1e9
-INSTALL = "run `make setup`, or pip install -r requirements.txt"
+INSTALL = f"run `make setup` in a checkout, or pip install {DISTRIBUTION}"
 
 _TENSORFLOW = """
 import json
@@ -149,10 +149,9 @@ def check_tensorflow(facts: dict) -> list[Check]:
         return [Check("tensorflow", "fail", facts["error"], INSTALL)]
     checks = [Check("tensorflow", "ok", f"{facts['tensorflow']} with keras {facts['keras']}")]
     devices = [f"{kind} {name}".strip() for kind, name in facts["devices"]]
-    if any(kind == "GPU" for kind, _ in facts["devices"]) or not shutil.which("nvidia-smi"):
-        return [*checks, Check("devices", "ok", ", ".join(devices))]
-    fix = f'TensorFlow does not see the NVIDIA GPU: pip install "tensorflow[and-cuda]=={facts["tensorflow"]}"'
-    return [*checks, Check("devices", "warn", ", ".join(devices), fix)]
+    seen = any(kind == "GPU" for kind, _ in facts["devices"])
+    fix = None if seen else hardware.unseen_gpu(facts["tensorflow"])
+    return [*checks, Check("devices", "warn" if fix else "ok", ", ".join(devices), fix or "")]
 
 
 def check_precision(gpu_capabilities: list) -> list[Check]:
@@ -208,7 +207,7 @@ def check_atari() -> list[Check]:
     from dreamer import envs
 
     if problem := envs.missing("atari"):
-        return [Check("suite atari", "fail", problem, INSTALL)]
+        return [_absent("atari", problem)]
     env = envs.make("atari", "pong")
     try:
         env.reset(seed=0)
@@ -231,16 +230,21 @@ def check_gym() -> list[Check]:
     from dreamer import envs
 
     if problem := envs.missing("gym"):
-        return [Check("suite gym", "fail", problem, INSTALL)]
+        return [_absent("gym", problem)]
     return [Check("suite gym", "ok", f"gymnasium {metadata.version('gymnasium')} and modules of your own")]
 
 
-def check_packages(requirements: Path | None = None) -> list[Check]:
-    """Every package of requirements.txt that this Python needs, required against installed."""
+def check_packages(requirements: Path = REQUIREMENTS) -> list[Check]:
+    """Every package that this Python needs, required against installed.
+
+    A checkout has requirements.txt, and says which versions all was tried with; a wheel says which should do.
+    """
     from packaging.requirements import Requirement
 
-    path = requirements or REQUIREMENTS
-    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if requirements.is_file():
+        lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    else:
+        lines = metadata.requires(DISTRIBUTION)
     checks = []
     for required in (Requirement(line) for line in lines if line):
         if required.marker and not required.marker.evaluate():
@@ -256,6 +260,12 @@ def check_packages(requirements: Path | None = None) -> list[Check]:
         else:
             checks.append(Check(name, "warn", f"{installed} installed, {required.specifier} required", INSTALL))
     return checks
+
+
+def _absent(suite: str, problem: str) -> Check:
+    """A suite that is an extra: what `envs.missing` says of it, and then how to get it."""
+    what, _, how = problem.partition(": ")
+    return Check(f"suite {suite}", "warn", what, how)
 
 
 def _tensorflow_facts(timeout: float = 300.0) -> dict:

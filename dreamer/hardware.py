@@ -1,6 +1,9 @@
-"""What the machine computes natively, and the precision that follows from it."""
+"""What the machine computes natively, the precision that follows from it, and a GPU that is left unused."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")
@@ -22,6 +25,35 @@ def gpu_capabilities() -> list[tuple[int, int]]:
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return [tuple(detail.get("compute_capability", (0, 0))) for detail in details]
+
+
+def nvidia_gpu(driver: str | Path = "/proc/driver/nvidia/gpus") -> bool:
+    """Whether there is an NVIDIA GPU with its driver, whatever TensorFlow sees; imports nothing.
+
+    driver: the directory in which the driver lists its GPUs; where it does not (as under Windows), nvidia-smi is asked.
+    """
+    if Path(driver).is_dir() and any(Path(driver).iterdir()):
+        return True
+    if not shutil.which("nvidia-smi"):
+        return False
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and told.stdout.startswith(b"GPU ")
+
+
+def unseen_gpu(tensorflow: str, driver: str | Path = "/proc/driver/nvidia/gpus") -> str | None:
+    """Where TensorFlow sees no GPU: one line if there is an NVIDIA GPU all the same, with what to do; else None.
+
+    tensorflow: its version. A GPU that the user has hidden from CUDA is not missed.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not nvidia_gpu(driver):
+        return None
+    return (
+        f'TensorFlow does not see the NVIDIA GPU: pip install "tensorflow[and-cuda]=={tensorflow}", '
+        "and start a container with --gpus all"
+    )
 
 
 def resolve_precision(name: str, cpu_flags, gpu_capabilities) -> tuple[str, str]:

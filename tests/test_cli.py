@@ -1,4 +1,5 @@
 import errno
+import importlib.metadata
 import json
 import os
 import re
@@ -674,6 +675,18 @@ print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in 
     assert emulated.startswith("precision float16: that of the run, but ")
     assert of_run.startswith("precision bfloat16: that of the run")
     assert last == "bfloat16 float32 tensorflow 2 true"
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_told_first(monkeypatch, capsys, precision):
+    precision("float32")  # and back to what it was, after the test
+    monkeypatch.setattr(hardware, "unseen_gpu", lambda tensorflow: f"unseen by {tensorflow}")
+    monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [])
+    tensorflow.set_up("float32")
+    line = "precision float32: as asked for"
+    assert capsys.readouterr().out.splitlines() == [f"unseen by {importlib.metadata.version('tensorflow')}", line]
+    monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [(9, 0)])
+    tensorflow.set_up("float32")
+    assert capsys.readouterr().out.splitlines() == [line]
 
 
 @pytest.mark.parametrize(("precision", "flags"), [("bfloat16", ()), ("float16", ("avx512_bf16",))])

@@ -1,3 +1,5 @@
+import stat
+
 import pytest
 
 from dreamer import hardware
@@ -33,3 +35,58 @@ def test_flags_of_the_first_processor(tmp_path):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp\n")
     assert hardware.cpu_flags(tmp_path / "cpuinfo") == set()
     assert hardware.cpu_flags(tmp_path / "absent") == set()
+
+
+@pytest.fixture
+def without_gpu(tmp_path, monkeypatch):
+    """A machine without nvidia-smi and driver: the folder that is all of PATH, and where the driver would list GPUs."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path, tmp_path / "gpus"
+
+
+def nvidia_smi(folder, *lines):
+    path = folder / "nvidia-smi"
+    path.write_text("\n".join(["#!/bin/sh", *lines]))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_no_gpu(without_gpu):
+    _, driver = without_gpu
+    assert not hardware.nvidia_gpu(driver)
+    driver.mkdir()
+    assert not hardware.nvidia_gpu(driver)
+    assert hardware.unseen_gpu("2.21.0", driver) is None
+
+
+def test_the_driver_lists_a_gpu(without_gpu, monkeypatch):
+    _, driver = without_gpu
+    (driver / "0000:01:00.0").mkdir(parents=True)
+    assert hardware.nvidia_gpu(driver)
+    assert 'pip install "tensorflow[and-cuda]==2.21.0"' in hardware.unseen_gpu("2.21.0", driver)
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert hardware.unseen_gpu("2.21.0", driver) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert hardware.unseen_gpu("2.21.0", driver)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (['[ "$1" = -L ] && echo "GPU 0: NVIDIA H100 (UUID: GPU-1)"'], True),
+        (["echo No devices found."], False),
+        (["echo GPU 0: left over", "exit 9"], False),
+    ],
+)
+def test_nvidia_smi_answers(without_gpu, lines, found):
+    folder, driver = without_gpu
+    nvidia_smi(folder, *lines)
+    assert hardware.nvidia_gpu(driver) is found
+
+
+def test_an_nvidia_smi_that_does_not_start(without_gpu):
+    folder, driver = without_gpu
+    nvidia_smi(folder)
+    (folder / "nvidia-smi").write_text("#!/no/such/shell\n")
+    assert not hardware.nvidia_gpu(driver)

@@ -4,7 +4,7 @@ import difflib
 import errno
 import sys
 
-from dreamer import __version__, stops
+from dreamer import DISTRIBUTION, __version__, stops
 from dreamer.cli import about, inspect, show, train
 from dreamer.cli.arguments import UNUSABLE, UsageError, is_named
 from dreamer.cli.output import fail, say
@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("dreamer"):
             raise
-        return fail(f"the package {error.name} is not installed: `make setup` installs it, see `dreamer doctor`", 1)
+        how = f"`make setup` or pip install {DISTRIBUTION} installs it, see `dreamer doctor`"
+        return fail(f"the package {error.name} is not installed: {how}", 1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(f"no space left on the disk: {error.filename or error.strerror}", 1)

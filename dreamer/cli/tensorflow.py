@@ -69,6 +69,8 @@ def set_up(precision: str, *, of_run: bool = False, emulate: bool = True) -> str
 
         capabilities = hardware.gpu_capabilities()
     if not capabilities:
+        if unseen := hardware.unseen_gpu(tf.__version__):
+            print(unseen, flush=True)
         # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
         tf.config.optimizer.set_experimental_options({"remapping": False})
     flags = hardware.cpu_flags()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dreamer import DISTRIBUTION
 from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, unknown
 from dreamer.envs.rendering import choose
@@ -48,7 +49,7 @@ class Suite(NamedTuple):
     also: str = ""
     rendering: str = "none"
     modules: tuple = ()
-    install: str = "`make setup` installs it"
+    install: str = f"`make setup` installs it, or pip install {DISTRIBUTION}"
 
     @property
     def opengl(self) -> bool:
@@ -76,6 +77,7 @@ SUITES = {
         same=atari.name,
         accepts=atari.is_game,
         modules=("gymnasium", "ale_py"),
+        install=f'`make setup` installs it, or pip install "{DISTRIBUTION}[atari]"',
     ),
     "dmlab": Suite(
         dmlab.DMLab,
@@ -97,6 +99,7 @@ SUITES = {
         also="any id that gymnasium knows, or MODULE:ID (docs/your-own-environment.md)",
         rendering="any",
         modules=("gymnasium",),
+        install=f'`make setup` installs it, or pip install "{DISTRIBUTION}[gym]"',
     ),
     "toy": Suite(toy.Dot, _FRAMES, toy.TASKS),
 }

@@ -10,7 +10,9 @@ import numpy as np
 
 from dreamer.run import formats
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "runs" / "published"
+_PACKAGE = Path(__file__).resolve().parent.parent
+# An installed package holds them; in a checkout they are beside it, with the runs.
+FOLDER = _PACKAGE / "published" if (_PACKAGE / "published").is_dir() else _PACKAGE.parent / "runs" / "published"
 # The suite's own name of a task to the paper's.
 ALIASES = {"dmc_ball_in_cup_catch": "dmc_cup_catch"}
 

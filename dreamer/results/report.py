@@ -237,7 +237,7 @@ def settings(found: list[Run]) -> dict:
 
 
 def times(found: list[Run]) -> list[dict]:
-    """Of every run that has metrics: updates, frames a second, shares of its time, and the machines it ran on."""
+    """Of every run that has metrics: updates, frames a second, shares of its time, machines and software."""
     rows = []
     for run in found:
         if not run.metrics:
@@ -253,6 +253,7 @@ def times(found: list[Run]) -> list[dict]:
                 "speed": run.frames / run.seconds if run.seconds else None,
                 "shares": [(name, amount / run.seconds) for name, amount in amounts.items() if amount],
                 "machines": list(dict.fromkeys(filter(None, map(runs.machine_in_words, run.machines)))),
+                "software": list(dict.fromkeys(filter(None, map(runs.software_in_words, run.machines)))),
             }
         )
     return rows

@@ -143,6 +143,15 @@ def machine_in_words(line: dict) -> str:
     return words if len(words) <= 300 else f"{words[:297]}..."
 
 
+def software_in_words(line: dict) -> str:
+    """Of a line of machines.jsonl: "0.2.0, commit 1a2b3c4d5e, changed"; only the release where no commit is known."""
+    known = line.get("clean") is not None
+    commit = known and f"commit {str(line.get('commit'))[:10]}"
+    words = (line.get("dreamer"), commit, known and not line["clean"] and "changed")
+    words = ", ".join(str(part) for part in words if part)
+    return words if len(words) <= 300 else f"{words[:297]}..."
+
+
 def frames_of(video: Path) -> int | None:
     """The frame count that a video's name begins with."""
     digits = video.name.partition("-")[0]

@@ -35,8 +35,8 @@ class Lines:
         # Unbuffered, so that a line is one call to the system: on disk whole, or cut short only at the file's end.
         self._file = path.open("ab", buffering=0)
 
-    def write(self, step: int, values: Mapping[str, float | str | list]) -> None:
-        """Append one line. Values: numbers, text, or lists of them."""
+    def write(self, step: int, values: Mapping[str, float | str | list | None]) -> None:
+        """Append one line. Values: numbers, text, None, or lists of them."""
         line = {"step": int(step)} | {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
@@ -119,7 +119,7 @@ class Logger:
 def _finite(value):
     if isinstance(value, list):
         return [_finite(element) for element in value]
-    return value if isinstance(value, str) or math.isfinite(value) else None
+    return value if value is None or isinstance(value, str) or math.isfinite(value) else None
 
 
 def _number(name: str, value) -> int | float:

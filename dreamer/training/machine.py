@@ -4,19 +4,24 @@ import contextlib
 import os
 import platform
 import re
+import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from dreamer import __version__
+from dreamer import DISTRIBUTION, __version__
 from dreamer.run import layout
 from dreamer.training.logger import Lines
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 def record(logdir: Path, frames: int) -> None:
-    """Append what the run goes on with from `frames`: processor, cores, GPUs, precision of arithmetic, versions."""
+    """Append what the run goes on with from `frames`: processor, cores, GPUs, precision of arithmetic, software."""
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    commit, clean = software()
     with contextlib.closing(Lines(Path(logdir) / layout.MACHINES)) as lines:
         lines.write(
             frames,
@@ -26,10 +31,34 @@ def record(logdir: Path, frames: int) -> None:
                 "gpus": [detail.get("device_name", "GPU") for detail in details],
                 "precision": keras.config.dtype_policy().compute_dtype,
                 "dreamer": __version__,
+                "commit": commit,
+                "clean": clean,
                 "python": platform.python_version(),
                 "tensorflow": tf.__version__,
             },
         )
+
+
+def software(checkout: str | Path = CHECKOUT) -> tuple[str, bool | None]:
+    """The commit of the software, and whether the checkout is just that: nothing changed, nothing added.
+
+    Without git, or where it was installed from elsewhere: the version that was installed, and None.
+    """
+    # Only the checkout's own repository: a package that is installed below another one is none of its files.
+    if (Path(checkout) / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            return _git(checkout, "rev-parse", "HEAD"), not _git(checkout, "status", "--porcelain")
+    try:
+        return metadata.version(DISTRIBUTION), None
+    except metadata.PackageNotFoundError:
+        return __version__, None
+
+
+def _git(checkout: str | Path, *words: str) -> str:
+    # git sets GIT_DIR and the like for its hooks, and they would win over the directory; status would take a lock.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(checkout), *words]
+    return subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def processor(cpuinfo: str | Path = "/proc/cpuinfo") -> str:

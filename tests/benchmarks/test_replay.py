@@ -14,7 +14,7 @@ def episodes(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize(("way", "kind"), zip(replay.WAYS, ("plain", "compressed", "compressed"), strict=True))
+@pytest.mark.parametrize(("way", "kind"), list(zip(replay.WAYS, ("plain", "compressed", "compressed"), strict=True)))
 def test_every_way_starts_and_delivers(episodes, way, kind):
     startup, take, count = replay.WAYS[way](episodes / kind)
     assert startup > 0

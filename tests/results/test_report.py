@@ -35,6 +35,7 @@ def write_run(directory, *, task=CHEETAH, method="dreamer", seed=0, ys=(10.0, 50
     first = {**last, "step": 50_000, "image": [100.0, 100.0]}
     (directory / "open_loop.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
     machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": ["a GPU", "a GPU"], "precision": "bfloat16"}
+    machine |= {"dreamer": "0.2.0", "commit": "0123456789abcdef", "clean": False}
     (directory / "machines.jsonl").write_text(f"{json.dumps(machine)}\n" * 2)
     change = {"frames": 60_000, "key": "actor.lr", "from": 8e-05, "to": 3e-05}
     (directory / "run.json").write_text(json.dumps({"format": 1, "changes": [change] * (seed == 1)}))
@@ -100,6 +101,7 @@ def test_time_and_hardware(page):
         "9.7",
         "",
         "2 x a GPU, a CPU, 2 cores, bfloat16",
+        "0.2.0, commit 0123456789, changed",
     ]
     assert second[2] == "1"
     assert third[:2] == ["Dot", "mine"]
@@ -251,6 +253,7 @@ def hostile_page(folder, text):
         (run / "config.yaml").write_text(json.dumps(values))
         machine = {"step": 0, "cpu": text("cpu"), "cores": text("cores"), "gpus": [text("gpu")] * 2}
         machine |= {"precision": text("precision"), "dreamer": text("version"), text("other"): text("other")}
+        machine |= {"commit": text("commit"), "clean": text("clean")}
         (run / "machines.jsonl").write_text(json.dumps(machine) + "\n")
         lines = (run / "metrics.jsonl").read_text()
         (run / "metrics.jsonl").write_text(

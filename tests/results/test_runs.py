@@ -164,3 +164,17 @@ def test_a_record_that_is_wrong_is_left_out_and_told(tmp_path, content):
     assert run.changes == []
     assert len(problems) == 1
     assert "run.json" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"dreamer": "0.2.0", "commit": "0123456789abcdef", "clean": True}, "0.2.0, commit 0123456789"),
+        ({"dreamer": "0.2.0", "commit": "0123456789abcdef", "clean": False}, "0.2.0, commit 0123456789, changed"),
+        ({"dreamer": "0.2.0", "commit": "0.2.0", "clean": None}, "0.2.0"),
+        ({"dreamer": "0.1.0"}, "0.1.0"),
+        ({}, ""),
+    ],
+)
+def test_the_software_of_a_start_in_words(line, words):
+    assert runs.software_in_words(line) == words
