@@ -4,6 +4,7 @@ Every check stands alone: one that fails, however badly, never hides the others.
 check that needs it, and TensorFlow and rendering run in processes of their own, which may crash.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -50,24 +51,23 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Run all checks, which takes some ten seconds."""
+    from dreamer import envs
+
     tensorflow = _tensorflow_facts()
-    checks: list[Callable[[], list[Check]]] = [
-        check_python,
-        check_cores,
-        check_memory,
-        check_disk,
-        lambda: check_tensorflow(tensorflow),
-        lambda: check_precision(tensorflow.get("gpu_capabilities", [])),
-        check_rendering,
-        check_dmc,
-        check_atari,
-        check_dmlab,
-        check_gym,
-        check_packages,
-    ]
-    names = ("python", "cores", "memory", "disk", "tensorflow", "precision", "rendering")
-    names += ("suite dmc", "suite atari", "suite dmlab", "suite gym", "packages")
-    return [found for name, check in zip(names, checks, strict=True) for found in guarded(name, check)]
+    checks: dict[str, Callable[[], list[Check]]] = {
+        "python": check_python,
+        "cores": check_cores,
+        "memory": check_memory,
+        "disk": check_disk,
+        "tensorflow": lambda: check_tensorflow(tensorflow),
+        "precision": lambda: check_precision(tensorflow.get("gpu_capabilities", [])),
+        "rendering": check_rendering,
+        "suite dmc": check_dmc,
+    }
+    others = [name for name, suite in envs.SUITES.items() if suite.modules and name != "dmc"]
+    checks |= {f"suite {name}": functools.partial(check_suite, name) for name in others}
+    checks["packages"] = check_packages
+    return [found for name, check in checks.items() for found in guarded(name, check)]
 
 
 def can_train(checks: list[Check]) -> bool:
@@ -202,36 +202,22 @@ def check_dmc(seconds: float = 1.5) -> list[Check]:
     ]
 
 
-def check_atari() -> list[Check]:
-    """Load a game, which needs its ROM."""
+def check_suite(name: str) -> list[Check]:
+    """Whether a suite's packages are there, and its environments start."""
     from dreamer import envs
 
-    if problem := envs.missing("atari"):
-        return [_absent("atari", problem)]
-    env = envs.make("atari", "pong")
-    try:
-        env.reset(seed=0)
-    finally:
-        env.close()
-    return [Check("suite atari", "ok", f"{len(envs.tasks()['atari'])} games, ale-py {metadata.version('ale-py')}")]
-
-
-def check_dmlab() -> list[Check]:
-    """DeepMind Lab, which nothing else needs."""
-    from dreamer import envs
-
-    if envs.missing("dmlab"):
-        return [Check("suite dmlab", "warn", "the module deepmind_lab is missing", envs.SUITES["dmlab"].install)]
-    return [Check("suite dmlab", "ok", f"{len(envs.tasks()['dmlab'])} levels of the release, and all others")]
-
-
-def check_gym() -> list[Check]:
-    """gymnasium itself; which environments there are depends on the modules that register them."""
-    from dreamer import envs
-
-    if problem := envs.missing("gym"):
-        return [_absent("gym", problem)]
-    return [Check("suite gym", "ok", f"gymnasium {metadata.version('gymnasium')} and modules of your own")]
+    if problem := envs.missing(name):
+        what, _, how = problem.partition(": ")
+        return [Check(f"suite {name}", "warn", what, how)]
+    suite = envs.SUITES[name]
+    if suite.probe:
+        env = envs.make(name, suite.probe)
+        try:
+            env.reset(seed=0)
+        finally:
+            env.close()
+    number = f"{len(suite.tasks)} task{'s' if len(suite.tasks) > 1 else ''}"
+    return [Check(f"suite {name}", "ok", ", ".join(filter(None, [number, suite.also and f"and {suite.also}"])))]
 
 
 def check_packages(requirements: Path = REQUIREMENTS) -> list[Check]:
@@ -260,12 +246,6 @@ def check_packages(requirements: Path = REQUIREMENTS) -> list[Check]:
         else:
             checks.append(Check(name, "warn", f"{installed} installed, {required.specifier} required", INSTALL))
     return checks
-
-
-def _absent(suite: str, problem: str) -> Check:
-    """A suite that is an extra: what `envs.missing` says of it, and then how to get it."""
-    what, _, how = problem.partition(": ")
-    return Check(f"suite {suite}", "warn", what, how)
 
 
 def _tensorflow_facts(timeout: float = 300.0) -> dict:

@@ -46,7 +46,7 @@ def test_this_machine_can_train():
     assert found["tensorflow"].value.startswith(importlib.metadata.version("tensorflow"))
     assert "CPU" in found["devices"].value
     assert {found[f"suite {name}"].status for name in ("dmc", "atari", "gym")} == {"ok"}
-    assert found["suite atari"].value.startswith("57 games")
+    assert found["suite atari"].value.startswith("57 tasks")
     assert "images a second" in found["frame rate"].value
     assert found["package mujoco"].value == importlib.metadata.version("mujoco")
 
@@ -154,14 +154,14 @@ def test_tensorflow_that_does_not_load(monkeypatch):
 
 def test_suites_that_cannot_be_loaded(monkeypatch):
     monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: None)
-    (lab,) = doctor.check_dmlab()
-    assert (lab.status, lab.value) == ("warn", "the module deepmind_lab is missing")
+    (lab,) = doctor.check_suite("dmlab")
+    assert (lab.status, lab.value) == ("warn", "the suite dmlab needs the module deepmind_lab")
     assert "docker build --target dmlab" in lab.fix
-    (atari,) = doctor.check_atari()
+    (atari,) = doctor.check_suite("atari")
     assert (atari.status, atari.value) == ("warn", "the suite atari needs the module gymnasium")
     assert 'pip install "dreamer-tf2[atari]"' in atari.fix
-    (gym,) = doctor.check_gym()
+    (gym,) = doctor.check_suite("gym")
     assert (gym.status, gym.value) == ("warn", "the suite gym needs the module gymnasium")
     assert 'pip install "dreamer-tf2[gym]"' in gym.fix
     monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: object())
-    assert doctor.check_dmlab()[0].status == "ok"
+    assert doctor.check_suite("dmlab")[0].status == "ok"

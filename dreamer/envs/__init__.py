@@ -31,6 +31,7 @@ class Suite(NamedTuple):
     """A family of environments.
 
     constructor(task, **options): builds one; options are the keyword arguments that it takes.
+    title: its name in figures.
     tasks: its main tasks; other_tasks: further ones that have a name here.
     same: the name here of a task, whichever of its names was given.
     accepts: whether a name that is in neither list is a task too; it may raise ValueError with a reason.
@@ -38,8 +39,10 @@ class Suite(NamedTuple):
     rendering: "none" needs no renderer; "mujoco" renders on the OpenGL platform that the option `renderer` chooses;
         "software" brings a software renderer, which crashes a process that holds TensorFlow; "any" may be each of them.
     modules: top-level modules that it needs; install: how to get them.
+    probe: the task that `dreamer doctor` starts, "" for none.
     """
 
+    title: str
     constructor: Callable[..., Env]
     options: tuple
     tasks: tuple
@@ -50,6 +53,7 @@ class Suite(NamedTuple):
     rendering: str = "none"
     modules: tuple = ()
     install: str = f"`make setup` installs it, or pip install {DISTRIBUTION}"
+    probe: str = ""
 
     @property
     def opengl(self) -> bool:
@@ -62,6 +66,7 @@ _FRAMES = ("action_repeat", "time_limit")
 # A new suite goes here.
 SUITES = {
     "dmc": Suite(
+        "DM Control",
         dmc.DMC,
         (*_FRAMES, "camera", "shadow_map"),
         dmc.TASKS,
@@ -71,6 +76,7 @@ SUITES = {
         modules=("dm_control",),
     ),
     "atari": Suite(
+        "Atari",
         atari.Atari,
         (*_FRAMES, "sticky", "noops", "full_actions", "life_loss", "training"),
         atari.TASKS,
@@ -78,8 +84,10 @@ SUITES = {
         accepts=atari.is_game,
         modules=("gymnasium", "ale_py"),
         install=f'`make setup` installs it, or pip install "{DISTRIBUTION}[atari]"',
+        probe="pong",
     ),
     "dmlab": Suite(
+        "DeepMind Lab",
         dmlab.DMLab,
         (*_FRAMES, "hold_out", "training", "level_cache"),
         dmlab.TASKS,
@@ -92,6 +100,7 @@ SUITES = {
         install=dmlab.INSTALL,
     ),
     "gym": Suite(
+        "Gymnasium",
         gymnasium.Gymnasium,
         _FRAMES,
         gymnasium.TASKS,
@@ -101,7 +110,7 @@ SUITES = {
         modules=("gymnasium",),
         install=f'`make setup` installs it, or pip install "{DISTRIBUTION}[gym]"',
     ),
-    "toy": Suite(toy.Dot, _FRAMES, toy.TASKS),
+    "toy": Suite("Toy", toy.Dot, _FRAMES, toy.TASKS),
 }
 
 
