@@ -1,7 +1,10 @@
 """What README.md names must exist."""
 
 import ast
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,20 @@ def test_the_table_is_complete():
 def test_pictures_and_links_to_files_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_lines_for_pandas_can_be_pasted_and_draw_every_round(tmp_path):
+    (lines,) = re.findall(r"```python\n(import json\n.*?)```", README, re.DOTALL)
+    run = tmp_path / re.search(r'run = "(.*)"', lines)[1]
+    run.mkdir(parents=True)
+    steps = (100, 200, 300)
+    written = [{"step": step, **row} for step in steps for row in ({"train/kl": step}, {"eval/return": 1.5})]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    (run / "open_loop.jsonl").write_text('{"step": 100, "context": 5, "image": [1.0], "image_repeat": [2.0]}\n')
+    (run / "scores.json").write_text('{"task": "a", "method": "b", "seed": 0, "xs": [100], "ys": [1.5]}')
+    seen = "\nprint(metrics.columns.tolist(), metrics.notna().all().all(), len(scores), len(open_loop))"
+    seen += "\nimport matplotlib.pyplot as plt\nprint(plt.gca().lines[0].get_ydata().tolist())"
+    done = subprocess.run([sys.executable, "-c", lines + seen], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["['train/kl', 'eval/return'] True 1 1", "[100.0, 200.0, 300.0]"]
+    assert (tmp_path / "kl.png").stat().st_size > 1000

@@ -70,21 +70,19 @@ def summarise(entries: list[Scores], window: float | None = None) -> tuple[Summa
     common = [task for task in tasks if all(curves.of(entries, task, method) for method in methods)]
     if len(common) < 2:
         if len(tasks) > 1:
-            notes.append(f"no aggregate figure: it needs two tasks that all of {', '.join(methods)} have")
+            notes.append(f"no aggregate: it needs two tasks that all of {', '.join(methods)} have")
         return None, notes
     if left_out := [task for task in tasks if task not in common]:
-        notes.append(f"aggregate figure: not every method has {', '.join(left_out)}: left out")
+        notes.append(f"aggregate: not every method has {', '.join(left_out)}: left out")
     summaries = {}
     for method in methods:
         runs = [curves.of(entries, task, method) for task in common]
         fewest, most = min(map(len, runs)), max(map(len, runs))
         if fewest < most:
-            notes.append(
-                f"aggregate figure: {method} has {fewest} to {most} runs a task: the first {fewest} of each count"
-            )
+            notes.append(f"aggregate: {method} has {fewest} to {most} runs a task: the first {fewest} of each count")
         matrix, xs = _matrix([task[:fewest] for task in runs], window)
         if matrix is None:
-            notes.append(f"aggregate figure: the runs of {method} have no frame count in common: left out")
+            notes.append(f"aggregate: the runs of {method} have no frame count in common: left out")
         else:
             summaries[method] = _estimate(matrix, xs)
     return (Summary("dmc", common, summaries) if summaries else None), notes
@@ -93,8 +91,8 @@ def summarise(entries: list[Scores], window: float | None = None) -> tuple[Summa
 def draw(summary: Summary, published: Published | None = None) -> Figure:
     """Figure 6 inches wide: the three statistics, the IQM against frames, and performance profiles."""
     styles = style.method_styles(list(summary.methods))
-    rows = [(_row_label(method, of), of.final, styles[method]["color"]) for method, of in summary.methods.items()]
-    rows += _published_rows(summary, published) if published else []
+    rows = [(row_label(method, of), of.final, styles[method]["color"]) for method, of in summary.methods.items()]
+    rows += [(*row, style.INK) for row in published_rows(summary, published)] if published else []
     top = 0.6 + 0.18 * len(rows)
     figure = Figure(figsize=(6, top + 2.6), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
@@ -114,15 +112,16 @@ def draw(summary: Summary, published: Published | None = None) -> Figure:
     curve.xaxis.set_major_formatter(FuncFormatter(lambda value, _: curves.human(value)))
     profile.set(title="Performance profile", xlabel="Return", ylabel="Share of runs above", xlim=(0, 1000))
     profile.set_ylim(0, 1.02)
+    figure.suptitle(in_words(summary), fontsize=8.5, color=style.INK)
+    return figure
+
+
+def in_words(summary: Summary) -> str:
+    """What was taken together, and what its intervals are."""
     runs = sorted({of.runs for of in summary.methods.values()})
     runs = "1 run" if runs == [1] else f"{' to '.join(map(str, runs[:: max(1, len(runs) - 1)]))} runs"
     intervals = ": no intervals" if runs == "1 run" else "; bars and bands: 95 % bootstrap intervals"
-    figure.suptitle(
-        f"{curves.SUITES[summary.suite]}, {len(summary.tasks)} tasks, {runs} a task{intervals}",
-        fontsize=8.5,
-        color=style.INK,
-    )
-    return figure
+    return f"{curves.SUITES[summary.suite]}, {len(summary.tasks)} tasks, {runs} a task{intervals}"
 
 
 def _matrix(runs: list[list[Scores]], window: float | None) -> tuple[np.ndarray | None, np.ndarray]:
@@ -173,12 +172,13 @@ def _fixed_draws() -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
-def _row_label(method: str, of: Method) -> str:
+def row_label(method: str, of: Method) -> str:
+    """A method with the frames at which its statistics are read."""
     return f"{curves.label(method)} ({curves.human(of.frames)})"
 
 
-def _published_rows(summary: Summary, published: Published) -> list[tuple[str, dict, str]]:
-    """Mean and median of what was published on the tasks; the IQM would need every run."""
+def published_rows(summary: Summary, published: Published) -> list[tuple[str, dict[str, Estimate]]]:
+    """(what it is, Mean and Median) of what was published on the tasks; the IQM would need every run."""
     rows = []
     for key, (name, frames, _) in published.methods.items():
         values = [published.scores(task)[key] for task in summary.tasks if key in published.scores(task)]
@@ -186,7 +186,7 @@ def _published_rows(summary: Summary, published: Published) -> list[tuple[str, d
             missing = f", {len(values)} tasks" if len(values) < len(summary.tasks) else ""
             text = f"{name}, published ({curves.human(frames)}{missing})"
             final = {"Mean": Estimate(np.mean(values), None, None), "Median": Estimate(np.median(values), None, None)}
-            rows.append((text, final, style.INK))
+            rows.append((text, final))
     return rows
 
 

@@ -14,6 +14,7 @@ HEADER = ("task", "method", "runs", "frames", "ours", "std", "published", "ratio
 class Row(NamedTuple):
     """A method on a task. returns: one per run, at `frames`; published: Dreamer's there, None if there is none.
 
+    published_from: the frames from which on the task's published curve is compared, None if there is no curve;
     mixed_settings: {key: its values} of the settings in which the runs differ, which their mean hides.
     """
 
@@ -22,6 +23,7 @@ class Row(NamedTuple):
     frames: int
     returns: list[float]
     published: float | None
+    published_from: float | None = None
     mixed_settings: dict[str, list] = {}
 
     @property
@@ -58,20 +60,37 @@ def rows(
             if runs := groups.get((task, method)):
                 frames, returns = curves.last_common(*curves.align(runs, window=window))
                 curve = published.curve(task)
-                theirs = curve.at(frames) if curve else None
-                table.append(Row(task, method, round(frames), returns.tolist(), theirs, mixed.get((task, method), {})))
+                theirs, begins = (curve.at(frames), curve.compares_from) if curve else (None, None)
+                settings = mixed.get((task, method), {})
+                table.append(Row(task, method, round(frames), returns.tolist(), theirs, begins, settings))
     return table
 
 
-def totals(table: list[Row]) -> list[tuple[str, int, float, float]]:
-    """(method, tasks, mean of ours, mean of the published) over the tasks with a published return, from two on."""
+class Total(NamedTuple):
+    """Means of ours and of the published returns over tasks that have both."""
+
+    method: str
+    tasks: list[str]
+    ours: float
+    published: float
+
+
+def totals(table: list[Row]) -> list[Total]:
+    """One for each method that has a published return to compare with on two tasks or more."""
     sums = []
     for method in dict.fromkeys(row.method for row in table):
         known = [row for row in table if row.method == method and row.published is not None]
         if len(known) > 1:
             ours, theirs = statistics.fmean(row.ours for row in known), statistics.fmean(row.published for row in known)
-            sums.append((method, len(known), ours, theirs))
+            sums.append(Total(method, [row.task for row in known], ours, theirs))
     return sums
+
+
+def final_means(tasks: list[str], published: Published) -> dict[str, tuple[float, int]]:
+    """{method: (mean of its published final scores, number of the tasks that have one)}, of those with one at all."""
+    scores = {key: [published.scores(task).get(key) for task in tasks] for key in published.methods}
+    known = {key: [score for score in of if score is not None] for key, of in scores.items()}
+    return {key: (statistics.fmean(of), len(of)) for key, of in known.items() if of}
 
 
 def to_text(table: list[Row], source: str) -> str:
@@ -88,8 +107,8 @@ def to_text(table: list[Row], source: str) -> str:
         for row in table
     ]
     lines += [
-        (f"mean of {count} tasks", method, "", "", *_numbers(ours, None, theirs))
-        for method, count, ours, theirs in totals(table)
+        (f"mean of {len(of.tasks)} tasks", of.method, "", "", *_numbers(of.ours, None, of.published))
+        for of in totals(table)
     ]
     widths = [max(len(str(line[column])) for line in lines) for column in range(len(HEADER))]
     text = [
@@ -97,17 +116,32 @@ def to_text(table: list[Row], source: str) -> str:
         for line in lines
     ]
     notes = ["* a mean over runs with different settings"] if any(row.mixed_settings for row in table) else []
-    if any(row.published is not None for row in table):
-        notes.append(f"published: Dreamer at the same number of frames. {source}.")
+    if begins := [row.published_from for row in table if row.published_from is not None]:
+        notes.append(
+            "published: Dreamer at the same number of frames, interpolated between the points of its curve; - below "
+            f"{min(begins):,.0f}, the second of them. {source}."
+        )
     return "\n".join([*text, *([""] if notes else []), *notes])
 
 
 def to_json(table: list[Row]) -> str:
     """The table for programs: a list of objects, frames as they were read, null where there is nothing.
 
+    "published" is interpolated between the points of the curve, and null below "published_from", the second of them.
     "mixed_settings" is {key: [its values]} of what differs between the runs of a row, empty where nothing does.
     """
-    fields = ("task", "method", "frames", "ours", "std", "returns", "published", "ratio", "mixed_settings")
+    fields = (
+        "task",
+        "method",
+        "frames",
+        "ours",
+        "std",
+        "returns",
+        "published",
+        "published_from",
+        "ratio",
+        "mixed_settings",
+    )
     # YAML knows more types than JSON, such as dates.
     return json.dumps([{field: getattr(row, field) for field in fields} for row in table], indent=2, default=str)
 

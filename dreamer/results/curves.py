@@ -220,8 +220,10 @@ def suite_of(task: str) -> str:
 
 
 def title(task: str) -> str:
-    """Name of a task for a heading: "dmc_walker_walk" becomes "Walker Walk"."""
-    return task.removeprefix(f"{suite_of(task)}_").replace("_", " ").title()
+    """Name of a task for a heading: "dmc_walker_walk" becomes "Walker Walk"; ids of gymnasium stay as they are."""
+    suite = suite_of(task)
+    name = task.removeprefix(f"{suite}_")
+    return name if suite == "gym" else name.replace("_", " ").title()
 
 
 def label(method: str) -> str:

@@ -118,7 +118,7 @@ def draw(
                 ends.append((end, labels[method], styles[method]["color"]))
         panel.margins(x=0.02)
         panel.set_xlim(left=0)
-        for end, line in _draw_published(panel, task, published) if published else ():
+        for end, line in _draw_published(panel, task, published, columns) if published else ():
             handles[line.get_label()] = line
             ends.append((end, line.get_label(), line.get_color()))
         if task in references:
@@ -151,22 +151,22 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
     mean, std = curves.spread(ys)
     panel.fill_between(xs, mean - std, mean + std, color=line["color"], alpha=0.18, linewidth=0)
     panel.plot(xs, mean, linewidth=1.6 if columns < 4 else 1.3, zorder=3, **line)
-    if len(xs) <= 30 // columns:
+    if _is_short(xs, columns):
         # Not clipped: the marker of a return of 0 lies half below the panel.
         panel.plot(xs, mean, "o", color=line["color"], markersize=5, markeredgecolor="white", clip_on=False, zorder=4)
     return float(mean[-1])
 
 
-def _draw_published(panel: Axes, task: str, published: Published) -> list[tuple[float, Line2D]]:
+def _draw_published(panel: Axes, task: str, published: Published, columns: int) -> list[tuple[float, Line2D]]:
     """Draw what was published on the task inside the frames of the runs; returns the height of each line's end."""
     lines = []
-    curve = published.curve(task)
-    if curve and panel.get_xlim()[1] > curve.xs[0]:
-        right = min(panel.get_xlim()[1], curve.xs[-1])
-        xs = np.append(curve.xs[curve.xs < right], right)
-        mean, std = (np.interp(xs, curve.xs, values) for values in (curve.mean, curve.std))
+    curve, right = published.curve(task), panel.get_xlim()[1]
+    if curve and (count := int((curve.xs <= right).sum())):
+        # Not beyond the last point inside: what lies between two points that are far apart, nobody has published.
+        xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
         panel.fill_between(xs, mean - std, mean + std, color=style.INK, alpha=0.1, linewidth=0)
-        (line,) = panel.plot(xs, mean, zorder=2.5, label="Dreamer, published", **CURVE_STYLE)
+        points = {"marker": "o", "markersize": 3.5, "clip_on": False} if _is_short(xs, columns) else {}
+        (line,) = panel.plot(xs, mean, zorder=2.5, label="Dreamer, published", **CURVE_STYLE, **points)
         lines.append((float(mean[-1]), line))
     final = published.scores(task)
     for method in FINAL_STYLES:
@@ -176,6 +176,11 @@ def _draw_published(panel: Axes, task: str, published: Published) -> list[tuple[
         text = f"{name}, {curves.human(frames)} frames"
         lines.append((final[method], panel.axhline(final[method], zorder=1.6, label=text, **FINAL_STYLES[method])))
     return lines
+
+
+def _is_short(xs: np.ndarray, columns: int) -> bool:
+    """Whether the points of a line can be told apart."""
+    return len(xs) <= 30 // columns
 
 
 def _limit_heights(panels: list[Axes], ceiling: float) -> None:

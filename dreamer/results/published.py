@@ -33,13 +33,18 @@ class Curve(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
 
+    @property
+    def compares_from(self) -> float:
+        """Frames of the second point: between the first two, where learning begins, a straight line says too little."""
+        return float(self.xs[1])
+
     def at(self, frames: float) -> float | None:
-        """Mean return at `frames`, interpolated linearly; None outside of the curve.
+        """Mean return at `frames`, interpolated linearly; None outside of the curve, and below `compares_from`.
 
         The last point stands for one more interval, so that a run that ends where the published ones did compares.
         """
         step = self.xs[-1] - self.xs[-2]
-        if not self.xs[0] <= frames <= self.xs[-1] + step:
+        if not self.compares_from <= frames <= self.xs[-1] + step:
             return None
         return float(np.interp(frames, self.xs, self.mean))
 

@@ -81,6 +81,11 @@ def render(
     )
     entries = [run.scores for run in found]
     table = compare.rows(entries, theirs, window)
+    # Here, because the libraries behind it take seconds to load, and a single task needs none of them.
+    from dreamer.results import aggregate
+
+    summary, notes = aggregate.summarise(entries, window)
+    curves.complain(notes)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -92,12 +97,14 @@ def render(
         methods=methods,
         colors=style.COLORS,
         rows=table,
-        totals=compare.totals(table),
+        totals=[(of, compare.final_means(of.tasks, theirs)) for of in compare.totals(table)],
         published=theirs,
+        begins=min((row.published_from for row in table if row.published_from), default=None),
         has_published=any(theirs.scores(row.task) for row in table),
         has_random=bool(references),
         mixed=runs.mixed_settings(found),
         returns=return_charts(entries, theirs, references, window),
+        together=together(summary, methods, theirs) if summary else None,
         world_model=world_model_charts(found),
         modelled={run.scores.method for run in found if run.open_loop or IMAGE_ERROR in run.metrics},
         videos=videos(found),
@@ -116,15 +123,13 @@ def return_charts(
     for task in curves.tasks_of(entries):
         lines = []
         right = max(max(run.xs) for run in entries if run.task == task)
-        # Only points can be hovered, so that straight lines get some on the way.
-        grid = np.linspace(0, right, HOVERED)
         if task in references:
-            ys = np.full(HOVERED, references[task])
+            # Only points can be hovered, so that a straight line gets some on the way.
+            grid, ys = np.linspace(0, right, HOVERED), np.full(HOVERED, references[task])
             lines.append(_line("random actions", grid, ys, color="grey", kind="reference"))
-        if (curve := theirs.curve(task)) and right > curve.xs[0]:
-            xs = np.union1d(grid, curve.xs)
-            xs = xs[(xs >= curve.xs[0]) & (xs <= min(right, curve.xs[-1]))]
-            mean, std = (np.interp(xs, curve.xs, values) for values in (curve.mean, curve.std))
+        if (curve := theirs.curve(task)) and (count := int((curve.xs <= right).sum())):
+            # Its own points alone: a number that is hovered between them would look like one that was published.
+            xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
             lines.append(_line("Dreamer, published", xs, mean, color="ink", kind="published", spread=std))
         for method in reversed(methods):  # the first method lies on top
             if not (group := groups.get((task, method))):
@@ -139,6 +144,31 @@ def return_charts(
             lines.append(_line(name, xs, mean, color=color, spread=std))
         charts.append(_chart(curves.title(task), "Environment frames", "Evaluation return", lines, frames=True))
     return charts
+
+
+def together(summary, methods: list[str], theirs: published.Published) -> dict:
+    """Several tasks taken together, as `dreamer plot` draws them: an aggregate.Summary as a table and two charts.
+
+    rows: (what it is, index of its colour or None, {statistic: aggregate.Estimate}).
+    """
+    from dreamer.results import aggregate
+
+    rows = [(aggregate.row_label(key, of), methods.index(key), of.final) for key, of in summary.methods.items()]
+    rows += [(text, None, final) for text, final in aggregate.published_rows(summary, theirs)]
+    curve, profile = [], []
+    for key, of in reversed(summary.methods.items()):
+        name, color = curves.label(key), methods.index(key)
+        curve.append(_line(name, of.xs, of.curve.value, color=color, band=of.curve[1:]))
+        profile.append(_line(name, aggregate.THRESHOLDS, of.profile.value, color=color, band=of.profile[1:]))
+    return {
+        "words": aggregate.in_words(summary),
+        "statistics": list(aggregate.STATISTICS),
+        "rows": rows,
+        "charts": [
+            _chart("IQM against frames", "Environment frames", "Return", curve, frames=True),
+            _chart("Performance profile", "Return", "Share of runs above", profile),
+        ],
+    }
 
 
 def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
@@ -181,7 +211,10 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
 
 
 def videos(found: list[Run]) -> list[dict]:
-    """Of the first run of each method on each task that has videos: the newest episode and prediction, as data URIs."""
+    """Of the first run of each method on each task that has videos: the newest episode and prediction, as data URIs.
+
+    "still" is what is seen of a prediction that does not move, its last step: at the first the model still sees.
+    """
     firsts = {}
     for run in found:
         if run.episode or run.prediction:
@@ -191,13 +224,13 @@ def videos(found: list[Run]) -> list[dict]:
         returns = dict(zip(run.scores.xs, run.scores.ys, strict=True))
         shown = []
         for path, caption, read in (
-            (run.episode, "Episode", _mp4),
-            (run.prediction, "Open-loop prediction", _as_mp4),
+            (run.episode, "Episode", lambda path: (_mp4(path), None)),
+            (run.prediction, "Open-loop prediction", _as_mp4_and_still),
         ):
             if path is None:
                 continue
             try:
-                content = read(path)
+                content, still = read(path)
             except FormatError as error:
                 curves.complain([f"{error}: left out"])
                 continue
@@ -212,7 +245,8 @@ def videos(found: list[Run]) -> list[dict]:
                     "prediction": path == run.prediction,
                     "frames": frames,
                     "return": returns.get(frames) if path == run.episode else None,
-                    "uri": f"data:video/mp4;base64,{base64.b64encode(content).decode()}",
+                    "uri": _data_uri("video/mp4", content),
+                    "still": still and _data_uri("image/png", still),
                 }
             )
         of_runs.append({"run": run, "shown": shown})
@@ -275,10 +309,14 @@ def _chart(title: str, x: str, y: str, lines: list[dict], frames: bool = False) 
     return {"title": title, "x": x, "y": y, "lines": lines, "frames": frames, "words": []}
 
 
-def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None) -> dict:
+def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None, band=(None, None)) -> dict:
+    """spread: a deviation on either side; band: lower and upper ends of an interval. None where there is none."""
     line = {"name": name, "color": color, "kind": kind, "xs": _numbers(xs), "ys": _numbers(ys)}
     if spread is not None and np.isfinite(spread).any():
         line["spread"] = _numbers(spread)
+        band = (ys - spread, ys + spread)
+    if band[0] is not None:
+        line["low"], line["high"] = map(_numbers, band)
     return line
 
 
@@ -313,6 +351,10 @@ def _horizon_words(lines: list[dict], what: str) -> list[str]:
     ]
 
 
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
 def _mp4(path: Path) -> bytes:
     """An MP4 as it is. Raises FormatError."""
     content = formats.read(path, VIDEO_BYTES)
@@ -321,9 +363,12 @@ def _mp4(path: Path) -> bytes:
     return content
 
 
-def _as_mp4(path: Path) -> bytes:
-    """A GIF as MP4: a tenth of its size, and it can be paused. Raises FormatError, and what Pillow raises."""
-    content = io.BytesIO(formats.read(path, VIDEO_BYTES))
+def _as_mp4_and_still(path: Path) -> tuple[bytes, bytes]:
+    """A GIF as MP4, a tenth of its size and can be paused, and its last frame as PNG.
+
+    Raises FormatError, and what Pillow raises.
+    """
+    content, still = io.BytesIO(formats.read(path, VIDEO_BYTES)), io.BytesIO()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
         try:
@@ -332,7 +377,9 @@ def _as_mp4(path: Path) -> bytes:
             raise FormatError(f"{formats.shown(path)}: cannot be shown (it is no GIF)") from error
         with image:
             video.save_mp4(Path(folder) / "video.mp4", _frames(image, formats.shown(path)), fps=PREDICTION_FPS)
-        return (Path(folder) / "video.mp4").read_bytes()
+            # What comes after the last frame has moved the image there.
+            image.convert("RGB").quantize(255).save(still, "PNG", optimize=True)
+        return (Path(folder) / "video.mp4").read_bytes(), still.getvalue()
 
 
 def _frames(image: Image.Image, where: str) -> Iterator[np.ndarray]:

@@ -2,7 +2,8 @@
 
     {"task": "dmc_walker_walk", "method": "dreamer", "seed": 0, "xs": [frames, ...], "ys": [returns, ...]}
 
-A run keeps one such object; the published files are lists of them. Both can be read.
+A run keeps one such object; the published files are lists of them. Both can be read. What runs/published/curves.json
+has, mean and deviation over seeds, is for published.py.
 """
 
 import os

@@ -82,13 +82,13 @@ def test_what_is_left_out_is_said():
     assert summary.tasks == sorted(TASKS[:2])
     assert (summary.methods["dreamer"].runs, summary.methods["planet"].runs) == (3, 2)
     assert notes == [
-        "aggregate figure: not every method has dmc_quadruped_run: left out",
-        "aggregate figure: planet has 2 to 3 runs a task: the first 2 of each count",
+        "aggregate: not every method has dmc_quadruped_run: left out",
+        "aggregate: planet has 2 to 3 runs a task: the first 2 of each count",
     ]
     entries = make_runs(tasks=TASKS[:1]) + make_runs(tasks=TASKS[1:2], method="planet")
     assert aggregate.summarise(entries) == (
         None,
-        ["no aggregate figure: it needs two tasks that all of dreamer, planet have"],
+        ["no aggregate: it needs two tasks that all of dreamer, planet have"],
     )
     assert aggregate.summarise(make_runs(tasks=TASKS[:1])) == (None, [])
     assert aggregate.summarise(make_runs(tasks=("toy_a", "toy_b"))) == (None, [])
@@ -99,7 +99,7 @@ def test_runs_that_never_meet_are_left_out():
     late += make_runs(tasks=TASKS[1:], method="late")
     summary, notes = aggregate.summarise(make_runs() + late)
     assert list(summary.methods) == ["dreamer"]
-    assert notes == ["aggregate figure: the runs of late have no frame count in common: left out"]
+    assert notes == ["aggregate: the runs of late have no frame count in common: left out"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -117,6 +117,7 @@ def test_the_last_frame_count_that_most_runs_reach():
 def test_titles_drop_the_suite():
     assert curves.title("dmc_walker_walk") == "Walker Walk"
     assert curves.title("my_own_task") == "My Own Task"
+    assert curves.title("gym_my_dict:Forage-v0") == "my_dict:Forage-v0"  # an id of gymnasium as it is
     assert (curves.suite_of("atari_pong"), curves.suite_of("my_own_task")) == ("atari", "other")
 
 

@@ -263,15 +263,15 @@ def test_only_the_tasks_and_methods_that_are_asked_for(tmp_path, monkeypatch):
 
 
 def test_published_curve_and_scores_lie_beside_the_runs():
-    entries = [make_scores([5000, 1_000_000], [10.0, 700.0], task="dmc_cheetah_run")]
+    entries = [make_scores([5000, 900_000], [10.0, 700.0], task="dmc_cheetah_run")]
     (panel,) = plot.draw(entries, {"dmc_cheetah_run": 5.0}, published=published.load()).axes
     lines = {line.get_label(): line for line in panel.lines}
     theirs = lines["Dreamer, published"]
-    # Cut at the right end of the panel, where it is interpolated.
-    right = panel.get_xlim()[1]
-    assert theirs.get_xdata()[-1] == right
-    curve = published.load().curve("dmc_cheetah_run")
-    assert theirs.get_ydata()[-1] == pytest.approx(np.interp(right, curve.xs, curve.mean))
+    # Its own points inside the panel, which are shown, and nothing between them and the right end.
+    assert theirs.get_xdata().tolist() == list(range(5000, 905_001, 100_000))
+    assert theirs.get_ydata().tolist() == published.load().curve("dmc_cheetah_run").mean[:10].tolist()
+    assert theirs.get_marker() == "o"
+    assert 905_000 < panel.get_xlim()[1] < 1_000_000
     assert {lines[f"{name} frames"].get_ydata()[0] for name in ("PlaNet, 5M", "D4PG, 100M", "A3C, 100M")} == {
         496.12,
         523.8,
@@ -279,6 +279,11 @@ def test_published_curve_and_scores_lie_beside_the_runs():
     }
     texts = {text.get_text() for text in panel.texts}
     assert texts == {"Dreamer", "random actions", *(text for text in lines if not text.startswith("_"))}
+    # Below the second point there is the first one alone, and no line towards the second.
+    early = [make_scores([4000, 20_000], [1, 2], task="dmc_cheetah_run")]
+    (panel,) = plot.draw(early, {}, published=published.load()).axes
+    (theirs,) = [line for line in panel.lines if line.get_label() == "Dreamer, published"]
+    assert theirs.get_xdata().tolist() == [5000]
     # Runs that end before the published ones begin have nothing to be compared with but the final scores.
     (panel,) = plot.draw([make_scores([1, 4000], [1, 2], task="dmc_cheetah_run")], {}, published=published.load()).axes
     assert "Dreamer, published" not in {line.get_label() for line in panel.lines}

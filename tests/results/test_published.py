@@ -62,12 +62,12 @@ def test_damaged_files_are_named(tmp_path, name, content):
         published.load(tmp_path)
 
 
-def test_a_curve_is_read_between_its_points_and_nowhere_else():
+def test_a_curve_is_read_between_its_points_from_the_second_on_and_nowhere_else():
     curve = published.Curve(5, np.array([1000.0, 2000, 3000]), np.array([10.0, 20, 60]), np.zeros(3))
-    assert curve.at(1000) == 10
+    assert curve.at(2000) == 20
     assert curve.at(2250) == pytest.approx(30)
     assert curve.at(3900) == 60
-    assert curve.at(999) is None
+    assert curve.at(1999) is None
     assert curve.at(4001) is None
 
 

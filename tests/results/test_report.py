@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamer.results import published, report, runs, scores, video
+from dreamer.results import aggregate, published, report, runs, scores, video
 
 CHEETAH = "dmc_cheetah_run"
 
@@ -69,7 +70,7 @@ def own_text(page):
     """The page without plotly's script, of which no address is ever opened, and without the videos."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", text, flags=re.DOTALL)
-    return re.sub(r"data:video/mp4;base64,[\w+/=]+", "data:", text)
+    return re.sub(r"data:(video/mp4|image/png);base64,[\w+/=]+", "data:", text)
 
 
 def cells(page, section):
@@ -84,8 +85,8 @@ def test_scores_stand_beside_the_published_ones(page):
     theirs = curve.mean[1]  # at 105,000 frames
     final = ["894.6", "496.1", "523.8", "213.9"]
     assert cells(page, "scores") == [
-        ["Cheetah Run", "Dreamer", "2", "105,000", "70.0", "28.3", f"{theirs:.1f}", f"{70 / theirs:.2f}", *final],
-        ["Dot", "mine", "1", "50,000", "3.0", "", *["–"] * 6],
+        ["Cheetah Run", "Dreamer", "70.0", "28.3", "2", "105,000", f"{theirs:.1f}", f"{70 / theirs:.2f}", *final],
+        ["Dot", "mine", "3.0", "", "1", "50,000", *["–"] * 6],
     ]
 
 
@@ -140,8 +141,7 @@ def test_returns_beside_the_published_curve(folder):
     assert (mean["xs"], mean["ys"], mean["spread"]) == ([50_000, 105_000], [15, 70], [7.0711, 28.284])
     theirs = lines["Dreamer, published"]
     curve = published.load().curve(CHEETAH)
-    assert (theirs["xs"][0], theirs["xs"][-1]) == (5000, 105_000)
-    assert (theirs["ys"][0], theirs["ys"][-1]) == (curve.mean[0], curve.mean[1])
+    assert (theirs["xs"], theirs["ys"]) == ([5000, 105_000], curve.mean[:2].tolist())  # no points between its own
     assert set(lines["random actions"]["ys"]) == {7.5}
     assert [(line["name"], line["color"]) for line in dot["lines"]] == [("mine", 1)]
     (early,) = report.return_charts([entries[0]._replace(xs=[1, 4000])], published.load(), {}, None)
@@ -182,6 +182,53 @@ def test_videos_are_the_newest_ones_of_the_first_run(folder, tmp_path):
     assert np.shape(imageio.mimread(tmp_path / "a.mp4")) == (4, 32, 64, 3)
 
 
+def test_a_prediction_that_does_not_move_shows_its_last_step(folder, page):
+    cheetah, _ = report.videos(found(folder))
+    episode, prediction = (shown["still"] for shown in cheetah["shown"])
+    assert episode is None
+    still = np.asarray(Image.open(io.BytesIO(base64.b64decode(prediction.partition(",")[2]))).convert("RGB"), int)
+    last = imageio.mimread(folder / "a" / "videos" / "0000105000-open-loop.gif")[-1][..., :3]
+    assert np.abs(still - last).mean() < 12  # two palettes of noise
+    assert f'<img src="{prediction}"' in page.read_text()
+
+
+def test_the_mean_has_the_published_final_scores_too(tmp_path):
+    for index, task in enumerate((CHEETAH, "dmc_quadruped_run")):
+        write_run(tmp_path / str(index), task=task)
+    write_run(tmp_path / "p", task=CHEETAH, method="planet")
+    write_run(tmp_path / "q", task="dmc_walker_walk", method="planet")
+    page = report.write([tmp_path], tmp_path / "r.html")
+    assert [row[0] for row in cells(page, "scores")] == [
+        *("Cheetah Run", "", "Quadruped Run", "Walker Walk", "Mean", ""),
+    ]
+    # D4PG and A3C have no score on Quadruped Run; each method has the means over its own tasks.
+    assert [row[-4:] for row in cells(page, "scores")[-2:]] == [
+        ["891.5", "388.3", "523.8of 1", "213.9of 1"],
+        ["928.1", "720.4", "746.0", "262.4"],
+    ]
+
+
+def test_tasks_are_taken_together(tmp_path):
+    tasks = (CHEETAH, "dmc_walker_walk")
+    for task in tasks:
+        for seed in (0, 1):
+            write_run(tmp_path / task / str(seed), task=task, seed=seed, ys=(10.0, 40.0 + 20 * seed))
+    page = report.write([tmp_path], tmp_path / "r.html")
+    first, second, *_ = cells(page, "together")
+    assert first[:2] == ["Dreamer (105K)", "50.040–60"]
+    assert second == ["Dreamer, published (5M)", "928.1", "928.1", ""]
+    entries = [run.scores for run in found(tmp_path)]
+    summary, _ = aggregate.summarise(entries)
+    curve, profile = report.together(summary, ["dreamer"], published.load())["charts"]
+    (line,) = curve["lines"]
+    assert (line["ys"][0], line["ys"][-1], line["low"][-1], line["high"][-1]) == (10, 50, 40, 60)
+    (line,) = profile["lines"]
+    assert (line["ys"][line["xs"].index(50)], line["ys"][0]) == (0.5, 1)
+    assert all(low <= y <= high for low, y, high in zip(line["low"], line["ys"], line["high"], strict=True))
+    one = report.write([tmp_path / CHEETAH], tmp_path / "one.html")
+    assert 'id="together"' not in own_text(one)
+
+
 def test_predictions_are_as_wide_as_a_phone_and_their_frame_is_called_by_its_colour(page):
     text = own_text(page)
     assert (
@@ -193,6 +240,11 @@ def test_predictions_are_as_wide_as_a_phone_and_their_frame_is_called_by_its_col
         * 2
     )
     assert "(orange frame)" in text
+
+
+def test_the_return_stands_beside_the_method_where_a_phone_shows_it(page):
+    head = own_text(page).partition("</thead>")[0]
+    assert re.findall(r"<th(?: [^>]*)?>([^<]*)", head)[:4] == ["Task", "Method", "Return", "± std"]
 
 
 def test_a_video_that_is_broken_is_named_and_left_out(tmp_path, capsys):
@@ -220,7 +272,7 @@ def test_names_cannot_become_part_of_the_page(tmp_path):
     write_run(tmp_path / "run", task="</script><b>x", method='"><img src=x>')
     text = own_text(report.write([tmp_path], tmp_path / "r.html"))
     assert "<b>x" not in text.lower()
-    assert "<img" not in text
+    assert "<img src=x" not in text
 
 
 class Structure(HTMLParser):
