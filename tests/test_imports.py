@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "envs": {"types"},
     "replay": {"formats", "types"},
     "run": {"config", "formats"},
-    "results": {"formats", "run", "types"},
+    "results": {"envs", "formats", "run", "types"},
     "training": {"agents", "envs", "formats", "replay", "results", "run", "seeds", "stops", "types"},
     "doctor": {"config", "envs", "hardware"},
     "cli": {"config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"},

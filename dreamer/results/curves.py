@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dreamer import envs
 from dreamer.results import runs as run_files
 from dreamer.results import scores
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
 
 NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
-SUITES = {"dmc": "DM Control", "atari": "Atari", "dmlab": "DeepMind Lab", "gym": "Gymnasium", "toy": "Toy"}
+SUITES = {name: suite.title for name, suite in envs.SUITES.items()}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
 LONGEST = 1000  # characters of a pattern
 POINTS = 10_000  # of a curve: more than any screen has columns
