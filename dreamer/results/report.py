@@ -81,7 +81,7 @@ def render(
     )
     entries = [run.scores for run in found]
     table = compare.rows(entries, theirs, window)
-    # Here, because the libraries behind it take seconds to load, and a single task needs none of them.
+    # Here, because the libraries behind it take seconds to load, and the demo needs no more of this module than times.
     from dreamer.results import aggregate
 
     summary, notes = aggregate.summarise(entries, window)
