@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 
 from dreamer import config
+from dreamer.agents.build import build_agent
 from dreamer.behavior.returns import lambda_return
 from dreamer.nets.distributions import OneHot, TanhNormal
 from dreamer.nets.layers import GRU, seed_stream
-from dreamer.training.restore import build_agent
 from dreamer.types import ActionSpace, Batch
 from dreamer.world_model.world_model import FREE_NATS, contrastive_loss, gaussian_kl, preprocess
 

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
+from dreamer.agents.build import build_agent, check
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
@@ -31,7 +32,7 @@ from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
-from dreamer.training.restore import build_agent, check, write_weights
+from dreamer.training.restore import write_weights
 
 COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
 
