@@ -26,7 +26,7 @@ class Dreamer:
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
         self._lambda = behavior["return_lambda"] if self._bootstrap else 1.0
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
-        self._action_space = action_space
+        self.action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
         self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
@@ -148,7 +148,7 @@ class Dreamer:
         state = self._belief.filter(image, is_first, carry, random)
         policy = self.actor.distribution(feature(state))
         seed = random.make_seeds(1)[:, 0]
-        discrete = self._action_space.discrete
+        discrete = self.action_space.discrete
         use_mode = not explore or (self._explore["mode"] and not discrete)
         action = policy.mode(seed) if use_mode else policy.sample(seed)
         if discrete:

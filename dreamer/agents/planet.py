@@ -21,7 +21,8 @@ class PlaNet:
     def __init__(self, action_space, *, model, planner, optimizer, explore, gamma, seed, loss_scale=False, xla=False):
         model = dict(model)
         lr = model.pop("lr")
-        self._planner, self._noise, self._actions = dict(planner), explore["noise"], action_space.size
+        self.action_space = action_space
+        self._planner, self._noise = dict(planner), explore["noise"]
         seeds = seed_stream(seed)
         self.world_model = WorldModel(action_space.size, gamma=gamma, seeds=seeds, **model)
         self.optimizer = Optimizer(
@@ -90,13 +91,13 @@ class PlaNet:
         start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
 
         def predicted_return(actions, seed):
-            actions = tf.reshape(actions, [-1, horizon, self._actions])
+            actions = tf.reshape(actions, [-1, horizon, self.action_space.size])
             noise = tf.random.stateless_normal([rows * candidates, horizon, state.stoch.shape[-1]], seed)
             states = self.world_model.rssm.imagine(start, actions, noise)
             rewards = self.world_model.reward(feature(states))
             return tf.reshape(tf.reduce_sum(rewards, 1), [rows, candidates])
 
         iterations = self._planner["iterations"]
-        noise = random.normal([iterations, rows, candidates, horizon, self._actions])
+        noise = random.normal([iterations, rows, candidates, horizon, self.action_space.size])
         seeds = tf.transpose(random.make_seeds(iterations))
         return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]
