@@ -165,10 +165,10 @@ def scores(runs: Folder | Iterable[Folder]) -> list[dict]:
 
 
 def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool = False) -> list[Path]:
-    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see training.export."""
+    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export."""
     agent = load(logdir, best=best, precision="float32")
 
-    from dreamer.training import export as writer
+    from dreamer.agents import export as writer
 
     return writer.export(agent, Path(out), with_model=with_model)
 
