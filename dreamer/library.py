@@ -53,6 +53,7 @@ def environment(logdir: Folder, **keys) -> envs.Env:
     """
     run = _open(logdir, **{f"env.{name}": value for name, value in keys.items()})
     start.check_task(run)
+    start.prepare_rendering(run)
     return envs.make(run.suite, run.task, **run.env)
 
 
@@ -93,8 +94,7 @@ def train(
         for line in agreed.notes:
             print(line, flush=True)
         run = agreed.config
-        if not run.env.worker and envs.SUITES[run.suite].opengl:
-            os.environ.update(envs.choose(run.env.renderer).variables)
+        start.prepare_rendering(run)
         of_run = agreed.previous is not None and run.precision == "auto"
         name, line = start.choose_precision(run.precision, of_run=of_run, emulate=not of_run)
         print(line, flush=True)

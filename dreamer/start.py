@@ -1,6 +1,6 @@
 """What commands and the library have in common before they can work: a run's settings, its directory, TensorFlow.
 
-Nothing here imports TensorFlow before `load_tensorflow`, and nothing but that changes the process.
+Nothing here imports TensorFlow before `load_tensorflow`.
 """
 
 import contextlib
@@ -36,6 +36,12 @@ def check_task(run: config.Config) -> None:
     given = os.environ.get("MUJOCO_GL", "").lower()
     if envs.SUITES[run.suite].opengl and run.env.renderer == "auto" and given not in ("", *BACKENDS):
         raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
+
+
+def prepare_rendering(run: config.Config) -> None:
+    """Where this process itself will render, choose the platform: dm_control reads it when it is imported."""
+    if not run.env.worker and envs.SUITES[run.suite].opengl:
+        os.environ.update(envs.choose(run.env.renderer).variables)
 
 
 def default_logdir(run: config.Config) -> Path:

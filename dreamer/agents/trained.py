@@ -52,6 +52,12 @@ class TrainedAgent:
             name: getattr(agent, name) for name in ("world_model", "actor", "value") if hasattr(agent, name)
         }
 
+        functions = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
+        functions["embed"] = lambda images: tf.cast(agent.world_model.encoder(preprocess(images)), tf.float32)
+        functions["decode"] = lambda features: tf.clip_by_value(agent.world_model.decoder(features) + 0.5, 0.0, 1.0)
+        functions["value"] = lambda features: agent.value(features)
+        self._compiled = {name: tf.function(function, reduce_retracing=True) for name, function in functions.items()}
+
     def __repr__(self):
         return (
             f"<{self.config.method} of {self.config.suite}_{self.config.task} after {self.frames:,} frames, "
@@ -107,7 +113,7 @@ class TrainedAgent:
     def embed(self, images: np.ndarray) -> np.ndarray:
         """What the encoder makes of images [..., 64, 64, 3]: [..., E] float32."""
         images = _images(images, range(9), "images")
-        return tf.cast(self._world_model.encoder(preprocess(tf.constant(images))), tf.float32).numpy()
+        return self._compiled["embed"](tf.constant(images)).numpy()
 
     def observe(
         self, images: np.ndarray, actions: np.ndarray, is_first: np.ndarray | None = None, *, seed: int = 0
@@ -144,21 +150,21 @@ class TrainedAgent:
         """Images of states [..., S] and [..., D]: [..., 64, 64, 3] float32 in [0, 1]; None without a decoder."""
         if self._world_model.decoder is None:
             return None
-        return np.clip(self._world_model.decoder(_features(state)).numpy() + 0.5, 0.0, 1.0)
+        return self._compiled["decode"](_features(state)).numpy()
 
     def reward(self, state: State) -> np.ndarray:
         """Rewards expected on arriving in states: [...]."""
-        return self._world_model.reward(_features(state)).numpy()
+        return self._compiled["reward"](_features(state)).numpy()
 
     def discount(self, state: State) -> np.ndarray:
         """Discounts after states, [...]: behavior.discount, or what the discount head predicts."""
-        return self._world_model.discount(_features(state)).numpy()
+        return self._compiled["discount"](_features(state)).numpy()
 
     def value(self, state: State) -> np.ndarray:
         """Values of states, [...]. Raises RunError, a ValueError, for PlaNet, which has no value network."""
         if "value" not in self.networks:
             raise RunError(f"{self!r} has no value network: PlaNet plans by predicted rewards")
-        return self.networks["value"](_features(state)).numpy()
+        return self._compiled["value"](_features(state)).numpy()
 
     @tf.function(reduce_retracing=True)
     def _seeded(self, images, is_first, carry, seed, explore):
