@@ -101,9 +101,9 @@ def collect(environments, agent, episodes, directory):
 
 def measure_collection(config, shadow_map, episodes):
     """`collect` with the config's agent, in workers."""
+    from dreamer.agents.build import build_agent
     from dreamer.envs.worker import Worker
     from dreamer.envs.wrappers import Checked
-    from dreamer.training.restore import build_agent
 
     common.set_up_tensorflow(config.precision)
     variables = envs.choose(config.env.renderer).variables

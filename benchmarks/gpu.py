@@ -40,7 +40,7 @@ def measure_devices():
 def measure_acting(config, episodes):
     """Seconds per agent step by part, and the task; the toy task's where the config's cannot be rendered."""
     from dreamer import envs
-    from dreamer.training.restore import build_agent
+    from dreamer.agents.build import build_agent
 
     common.set_up_tensorflow(config.precision)
     keywords = dict(config.env)

@@ -29,7 +29,7 @@ class Ours:
     """dreamer/ as it trains."""
 
     def __init__(self, actions, config):
-        from dreamer.training.restore import build_agent
+        from dreamer.agents.build import build_agent
         from dreamer.types import ActionSpace
 
         self._agent = build_agent(config, ActionSpace(actions, False), seed=0)

@@ -108,6 +108,61 @@ def _told(number, saved):
     return signal.Signals(number).name + (": all is saved, and the same command goes on from there" if saved else "")
 
 
+class Interrupts:
+    """The stops of a training inside another program, which they never end: `signal` and the blocks of Stops.
+
+    A stop is noted, the training saves and leaves, and the program gets it back as an exception when the context ends:
+    KeyboardInterrupt for SIGINT, Stopped for the others. A second one is raised at once. Outside the main thread no
+    signal arrives.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self._noting = False
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._handle) for number in taken}
+        return self
+
+    def __exit__(self, kind, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if self.signal and kind is None:
+            self._raise(self.signal)
+
+    @contextlib.contextmanager
+    def noting(self):
+        """In the block the first stop is only noted."""
+        self._noting = True
+        try:
+            yield self
+        finally:
+            self._noting = False
+
+    @contextlib.contextmanager
+    def nothing_to_lose(self):
+        """In the block, within `noting`, a stop is raised: all that the training did is on disk."""
+        if self.signal:
+            self._raise(self.signal)
+        noting, self._noting = self._noting, False
+        try:
+            yield
+        finally:
+            self._noting = noting
+
+    def _handle(self, number, frame):
+        if self._noting and self.signal is None:
+            self.signal = int(number)
+            return
+        self._raise(number)
+
+    def _raise(self, number):
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(int(number))
+
+
 _leaving = threading.Lock()
 
 

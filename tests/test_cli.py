@@ -76,7 +76,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, eval, imagine, configs, tasks, doctor, scores, plot, report"),
+        (["x"], "There are train, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
@@ -365,7 +365,7 @@ def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "imagine", "configs", "tasks", "doctor", "scores", "plot", "report"]
+    "command", ["train", "eval", "imagine", "export", "configs", "tasks", "doctor", "scores", "plot", "report"]
 )
 def test_help_of_every_command(command, capsys, started):
     assert cli.main([command, "--help"]) == 0

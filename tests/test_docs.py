@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+import dreamer
 from dreamer import config
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -66,3 +68,25 @@ def test_settings_that_the_page_on_metrics_names_exist():
     named = {name for name in re.findall(r"`(\w+\.\w+)(?: \w+)?`", page) if name.partition(".")[0] in sections}
     assert len(named) > 15
     assert named - keys == set()
+
+
+def test_the_page_on_the_library_can_be_pasted_and_run(tmp_path):
+    """From its first block to its last, and then the script that it names, with the run that it made."""
+    page = (DOCS / "library.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = "\n".join(blocks)
+    for name in dreamer.__all__:
+        assert f"dreamer.{name}(" in code, name
+    code += (
+        "\nassert total == total and len(rows) == len(dreamer.scores(run)) > 0 and len(lines) > 0 and lengths[0] == 26"
+    )
+    code += "\nassert dream.images.shape == (1, 10, 64, 64, 3) and seen.shape == (1, 5, 64, 64, 3) and files"
+    (tmp_path / "page.py").write_text(code)
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    script = [sys.executable, DOCS / "look_inside.py", "runs/dot", "--out", "dream.png"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("<dreamer of toy_dot after 200 frames")
+    with Image.open(tmp_path / "dream.png") as picture:
+        assert np.asarray(picture).std() > 10

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 
 from dreamer import config
+from dreamer.agents import dreamer as dreamer_module
+from dreamer.agents.build import build_agent
 from dreamer.behavior.returns import lambda_return
 from dreamer.nets.distributions import OneHot, TanhNormal
 from dreamer.nets.layers import GRU, seed_stream
-from dreamer.training.restore import build_agent
 from dreamer.types import ActionSpace, Batch
 from dreamer.world_model.world_model import FREE_NATS, contrastive_loss, gaussian_kl, preprocess
 
@@ -136,7 +137,7 @@ PAPER_EPSILON = [0.4, 0.3985, 0.325, 0.2875, 0.25, 0.1750015, 0.175, 0.1375, 0.1
 def test_epsilon_that_an_agent_explores_with(overlays, recorded, monkeypatch):
     np.testing.assert_allclose(plain_tf1_epsilon(UPDATES), TF1_EPSILON, rtol=1e-12)
     agent = small("atari", *overlays)
-    monkeypatch.setattr(agent, "_epsilon_greedy", lambda action, epsilon: 0 * action + epsilon)
+    monkeypatch.setattr(dreamer_module, "epsilon_greedy", lambda action, epsilon, uniform: 0 * action + epsilon)
     image, is_first = tf.zeros([2, 64, 64, 3], tf.uint8), tf.ones([2], bool)
     carry = agent.world_model.rssm.initial(2), tf.zeros([2, DISCRETE.size])
     shown = []

@@ -98,3 +98,39 @@ def test_handlers_come_back():
     code += "".join(f"    {line}\n" for line in block.splitlines())
     done = subprocess.run([sys.executable, "-c", code, "15"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+INSIDE = """
+import os, signal, sys
+from dreamer.stops import Interrupts, Stopped
+
+def send(number=int(sys.argv[1])):
+    os.kill(os.getpid(), number)
+
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+try:
+    with Interrupts() as stops:
+{block}
+except (KeyboardInterrupt, Stopped) as error:
+    print(type(error).__name__, getattr(error, "code", ""))
+assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("block", "seen"),
+    [
+        ("with stops.noting():\n    send()\n    print('noted', stops.signal)", "noted {number}"),
+        ("with stops.noting():\n    send()\n    try:\n        send()\n    finally:\n        print('left')", "left"),
+        ("with stops.noting(), stops.nothing_to_lose():\n    send()\n    print('not reached')", ""),
+        ("with stops.noting():\n    send()\n    with stops.nothing_to_lose():\n        print('not reached')", ""),
+        ("send()\nprint('not reached')", ""),
+    ],
+)
+def test_a_program_around_a_training_gets_its_stops_back_as_exceptions(number, block, seen):
+    code = INSIDE.format(block="".join(f"        {line}\n" for line in block.splitlines()))
+    done = subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True)
+    raised = ["KeyboardInterrupt"] if number == signal.SIGINT else ["Stopped", str(128 + number)]
+    assert done.stdout.split() == [*seen.format(number=int(number)).split(), *raised], done.stderr
+    assert done.returncode == 0

@@ -20,15 +20,16 @@ class Belief:
         """Carry before the first step: the zero state and no action, for one environment."""
         return self._world_model.rssm.initial(1), tf.zeros([1, self._actions])
 
-    def filter(self, image, is_first, carry):
+    def filter(self, image, is_first, carry, random):
         """Posterior state after one more observation; an episode begins with the zero state and no action.
 
-        image: [B, 64, 64, 3] uint8, is_first: [B] -> State [B, ...].
+        image: [B, 64, 64, 3] uint8, is_first: [B]; random: a generator, or Draws -> State [B, ...].
         """
         state, action = carry
         action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
         embed = self._world_model.encoder(preprocess(image))
-        return self._world_model.rssm.obs_step(state, action, embed, is_first, self.noise(image.shape[:1]))
+        noise = random.normal([rows_of(image), self._world_model.rssm.stoch])
+        return self._world_model.rssm.obs_step(state, action, embed, is_first, noise)
 
     @tf.function(reduce_retracing=True)
     def open_loop(self, batch, context):
@@ -39,6 +40,38 @@ class Belief:
     def noise(self, shape):
         """Standard-normal draws for the stochastic state: [*shape, S]."""
         return self._random.normal([*shape, self._world_model.rssm.stoch])
+
+
+class Draws:
+    """What acting asks of a tf.random.Generator, without a memory: all draws follow from a seed and from their order.
+
+    seed: int64, a scalar tensor. In a loop of a graph every turn would draw the same: what differs in its turns is
+    drawn before it.
+    """
+
+    def __init__(self, seed):
+        self._seed, self._count = tf.stack([seed, tf.zeros_like(seed)]), 0
+
+    def normal(self, shape):
+        """Standard-normal numbers, float32."""
+        return tf.random.stateless_normal(shape, self._next())
+
+    def uniform(self, shape):
+        """Numbers in [0, 1), float32."""
+        return tf.random.stateless_uniform(shape, self._next())
+
+    def make_seeds(self, count):
+        """Seeds for stateless draws: [2, count] int64."""
+        return tf.random.stateless_uniform([2, count], self._next(), None, None, tf.int64)
+
+    def _next(self):
+        self._count += 1
+        return tf.random.fold_in(self._seed, self._count)
+
+
+def rows_of(tensor):
+    """B of a tensor [B, ...]: a number where the graph knows it, else a scalar tensor."""
+    return tf.shape(tensor)[0] if tensor.shape[0] is None else tensor.shape[0]
 
 
 def act_once(policy, observation, carry):

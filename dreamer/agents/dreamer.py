@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dreamer.agents.acting import Belief, act_once, exploration_noise
+from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
@@ -15,16 +15,18 @@ class Dreamer:
     """The agent of the paper.
 
     model, actor, value, behavior, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of
-    the same names. loss_scale is for float16.
+    the same names. loss_scale is for float16; xla compiles the training step.
     """
 
-    def __init__(self, action_space, *, model, actor, value, behavior, optimizer, explore, seed, loss_scale=False):
+    def __init__(
+        self, action_space, *, model, actor, value, behavior, optimizer, explore, seed, loss_scale=False, xla=False
+    ):
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
         self._lambda = behavior["return_lambda"] if self._bootstrap else 1.0
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
-        self._action_space = action_space
+        self.action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
         self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
@@ -40,6 +42,7 @@ class Dreamer:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
+        self.train = tf.function(self.train, jit_compile=True if xla else None)
 
     def checkpoint(self):
         """Networks, optimisers, update counter and random generator, by name."""
@@ -52,7 +55,6 @@ class Dreamer:
             "random": self.random,
         }
 
-    @tf.function
     def train(self, batch):
         """One update of all three networks from a Batch. Returns scalar metrics.
 
@@ -86,13 +88,14 @@ class Dreamer:
             step = self.optimizers[name].step(tape, loss)
             metrics |= {f"{name}_{key}": number for key, number in step.items()}
         self.updates.assign_add(1)
+        entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
         return metrics | {
             "actor_loss": policy_loss,
             "value_loss": critic_loss,
             "imagined_reward": tf.reduce_mean(reward),
             "imagined_return": tf.reduce_mean(returns),
             "imagined_value": tf.reduce_mean(value[:-1]),
-            "actor_entropy": tf.reduce_mean(self.actor.distribution(features[0]).entropy(self._seed(), samples=1)),
+            "actor_entropy": tf.reduce_mean(entropy),
         }
 
     def _start_weights(self, discount):
@@ -127,39 +130,38 @@ class Dreamer:
 
     @tf.function
     def evaluate(self, image, is_first, carry):
-        """Mode actions, discrete ones epsilon-greedy. image: [B, 64, 64, 3] uint8, is_first: [B].
-
-        carry: (State, previous action).
-        """
-        state = self._belief.filter(image, is_first, carry)
-        action = self.actor.distribution(feature(state)).mode(self._seed())
-        if self._action_space.discrete:
-            action = self._epsilon_greedy(action, self._explore["epsilon_eval"])
-        return action, (state, action)
+        """Mode actions, see `policy`."""
+        return self.policy(image, is_first, carry, self.random, explore=False)
 
     @tf.function
     def explore(self, image, is_first, carry):
-        """Sampled actions with noise: a Normal on continuous ones, epsilon-greedy on discrete ones."""
-        state = self._belief.filter(image, is_first, carry)
+        """Sampled actions with noise, see `policy`."""
+        return self.policy(image, is_first, carry, self.random, explore=True)
+
+    def policy(self, image, is_first, carry, random, *, explore):
+        """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
+
+        random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: sampled actions with
+        noise, a Normal on continuous ones and epsilon-greedy on discrete ones; else the mode, discrete ones
+        epsilon-greedy.
+        """
+        state = self._belief.filter(image, is_first, carry, random)
         policy = self.actor.distribution(feature(state))
-        use_mode = self._explore["mode"] and not self._action_space.discrete
-        action = policy.mode(self._seed()) if use_mode else policy.sample(self._seed())
-        if self._action_space.discrete:
-            epsilon = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
-            action = self._epsilon_greedy(action, epsilon(self.updates))
-        else:
-            action = exploration_noise(action, self._explore["noise"], self.random.normal(tf.shape(action)))
+        seed = random.make_seeds(1)[:, 0]
+        discrete = self.action_space.discrete
+        use_mode = not explore or (self._explore["mode"] and not discrete)
+        action = policy.mode(seed) if use_mode else policy.sample(seed)
+        if discrete:
+            decay = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
+            epsilon = decay(self.updates) if explore else self._explore["epsilon_eval"]
+            action = epsilon_greedy(action, epsilon, random.uniform([2, rows_of(action)]))
+        elif explore:
+            action = exploration_noise(action, self._explore["noise"], random.normal(tf.shape(action)))
         return action, (state, action)
 
     def open_loop(self, batch, context):
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
         return self._belief.open_loop(batch, context)
-
-    def _epsilon_greedy(self, action, epsilon):
-        return epsilon_greedy(action, epsilon, self.random.uniform([2, *action.shape[:1]]))
-
-    def _seed(self):
-        return self.random.make_seeds(1)[:, 0]
 
 
 def epsilon_greedy(action, epsilon, uniform):

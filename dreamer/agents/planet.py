@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from dreamer.agents.acting import Belief, act_once, exploration_noise
+from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
 from dreamer.behavior.planner import plan
 from dreamer.nets.layers import seed_stream
 from dreamer.nets.optimizer import Optimizer
@@ -14,13 +14,15 @@ class PlaNet:
     """Plans continuous actions by the rewards that the world model predicts.
 
     model, planner, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of the same names;
-    gamma is for a discount head, which the planner does not ask. loss_scale is for float16.
+    gamma is for a discount head, which the planner does not ask. loss_scale is for float16; xla compiles
+    the training step.
     """
 
-    def __init__(self, action_space, *, model, planner, optimizer, explore, gamma, seed, loss_scale=False):
+    def __init__(self, action_space, *, model, planner, optimizer, explore, gamma, seed, loss_scale=False, xla=False):
         model = dict(model)
         lr = model.pop("lr")
-        self._planner, self._noise, self._actions = dict(planner), explore["noise"], action_space.size
+        self.action_space = action_space
+        self._planner, self._noise = dict(planner), explore["noise"]
         seeds = seed_stream(seed)
         self.world_model = WorldModel(action_space.size, gamma=gamma, seeds=seeds, **model)
         self.optimizer = Optimizer(
@@ -29,6 +31,7 @@ class PlaNet:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
+        self.train = tf.function(self.train, jit_compile=True if xla else None)
 
     def checkpoint(self):
         """World model, optimiser, update counter and random generator, by name."""
@@ -39,7 +42,6 @@ class PlaNet:
             "random": self.random,
         }
 
-    @tf.function
     def train(self, batch):
         """One update of the world model from a Batch. Returns scalar metrics."""
         with tf.GradientTape() as tape:
@@ -59,35 +61,43 @@ class PlaNet:
 
     @tf.function
     def evaluate(self, image, is_first, carry):
-        """Planned actions. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, previous action)."""
-        state = self._belief.filter(image, is_first, carry)
-        action = self._plan(state)
-        return action, (state, action)
+        """Planned actions, see `policy`."""
+        return self.policy(image, is_first, carry, self.random, explore=False)
 
     @tf.function
     def explore(self, image, is_first, carry):
-        """Planned actions with Normal noise."""
-        state = self._belief.filter(image, is_first, carry)
-        action = self._plan(state)
-        action = exploration_noise(action, self._noise, self.random.normal(tf.shape(action)))
+        """Planned actions with Normal noise, see `policy`."""
+        return self.policy(image, is_first, carry, self.random, explore=True)
+
+    def policy(self, image, is_first, carry, random, *, explore):
+        """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
+
+        random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: adds Normal noise.
+        """
+        state = self._belief.filter(image, is_first, carry, random)
+        action = self._plan(state, random)
+        if explore:
+            action = exploration_noise(action, self._noise, random.normal(tf.shape(action)))
         return action, (state, action)
 
     def open_loop(self, batch, context):
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
         return self._belief.open_loop(batch, context)
 
-    def _plan(self, state):
+    def _plan(self, state, random):
         """The first action of a plan from every state. state: [B, ...] -> [B, A]."""
         horizon, candidates = self._planner["horizon"], self._planner["candidates"]
-        rows = state.deter.shape[0]
+        rows = rows_of(state.deter)
         start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
 
-        def predicted_return(actions):
-            actions = tf.reshape(actions, [-1, horizon, self._actions])
-            noise = self._belief.noise([rows * candidates, horizon])
+        def predicted_return(actions, seed):
+            actions = tf.reshape(actions, [-1, horizon, self.action_space.size])
+            noise = tf.random.stateless_normal([rows * candidates, horizon, state.stoch.shape[-1]], seed)
             states = self.world_model.rssm.imagine(start, actions, noise)
             rewards = self.world_model.reward(feature(states))
             return tf.reshape(tf.reduce_sum(rewards, 1), [rows, candidates])
 
-        shape = [self._planner["iterations"], rows, candidates, horizon, self._actions]
-        return plan(predicted_return, self.random.normal(shape), self._planner["best"])[:, 0]
+        iterations = self._planner["iterations"]
+        noise = random.normal([iterations, rows, candidates, horizon, self.action_space.size])
+        seeds = tf.transpose(random.make_seeds(iterations))
+        return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]

@@ -6,20 +6,20 @@ belief over plans   N(0, 1) --> C candidates --> their returns --> mean and devi
 import tensorflow as tf
 
 
-def plan(evaluate, noise, best):
+def plan(evaluate, noise, seeds, best):
     """Sequences of actions [B, H, A] that `evaluate` rates highly, one for each of B starting points.
 
-    evaluate(candidates [B, C, H, A] in [-1, 1]) -> returns [B, C]; noise: [I, B, C, H, A], standard normal, for I
-    iterations of C candidates; best: K, the candidates that a belief is refitted to, C at most.
+    evaluate(candidates [B, C, H, A] in [-1, 1], seed [2]) -> returns [B, C]; noise: [I, B, C, H, A], standard normal,
+    and seeds: [I, 2], for I iterations of C candidates; best: K of them, to which a belief is refitted.
     """
 
-    def refit(belief, noise):
-        mean, std = belief
+    def refit(belief, inputs):
+        (mean, std), (noise, seed) = belief, inputs
         candidates = tf.clip_by_value(mean[:, None] + std[:, None] * noise, -1.0, 1.0)
-        chosen = tf.math.top_k(evaluate(candidates), best, sorted=False).indices  # [B, K]
+        chosen = tf.math.top_k(evaluate(candidates, seed), best, sorted=False).indices  # [B, K]
         elite = tf.gather(candidates, chosen, batch_dims=1)  # [B, K, H, A]
         return tf.reduce_mean(elite, 1), tf.math.reduce_std(elite, 1)
 
     start = tf.zeros_like(noise[0, :, 0]), tf.ones_like(noise[0, :, 0])
-    mean, _ = tf.foldl(refit, noise, start)
+    mean, _ = tf.foldl(refit, (noise, seeds), start)
     return mean

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dreamer.cli.output import say
 from dreamer.run import formats
+from dreamer.start import UsageError
 
 # What the system says about a path that the user has no way to, rather than about a fault of the program.
 UNUSABLE = (
@@ -17,10 +18,6 @@ UNUSABLE = (
 
 
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
-
-
-class UsageError(ValueError):
-    """Bad command line; the message is shown as it is."""
 
 
 class Parser(argparse.ArgumentParser):

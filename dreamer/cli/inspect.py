@@ -7,14 +7,11 @@ from pathlib import Path
 from dreamer import config
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_path, to_positive, to_seed
 from dreamer.cli.output import fail
-from dreamer.cli.tensorflow import check_task, prepare
-from dreamer.config import ConfigError
+from dreamer.cli.tensorflow import prepare
+from dreamer.start import check_task, open_config
 
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
 INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
-
-
-RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
 
 def evaluate(words: list[str]) -> int:
@@ -73,26 +70,11 @@ def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, .
         folder = next(parent for parent in out.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise UsageError(f"{out}: cannot be written, {folder} is no directory that takes files")
-    path = args.logdir / "config.yaml"
-    if not path.is_file():
-        raise UsageError(f"{args.logdir} {_what_is_missing(args.logdir)}")
-    try:
-        saved = config.load_file(path).flat()
-    except ConfigError as error:
-        raise UsageError(f"{args.logdir} cannot be opened by this version of dreamer: {error}") from error
-    run = config.load([], saved | {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None})
+    changes = {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None}
+    run = open_config(args.logdir, changes)
     check_task(run)
     prepare(run, of_run=args.precision is None, emulate=True)
     return run
-
-
-def _what_is_missing(logdir: Path) -> str:
-    if not logdir.is_dir():
-        return "does not exist: --logdir takes the log directory of a run"
-    runs = [str(path.parent) for depth in (1, 2, 3) for path in sorted(logdir.glob("*/" * depth + "config.yaml"))]
-    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
-    below = f": below it there are {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
-    return f"holds no config.yaml, so it is no run{below}"
 
 
 def _run_parser(command: str, description: str) -> Parser:

@@ -5,7 +5,7 @@ import errno
 import sys
 
 from dreamer import DISTRIBUTION, __version__, stops
-from dreamer.cli import about, inspect, show, train
+from dreamer.cli import about, export, inspect, show, train
 from dreamer.cli.arguments import UNUSABLE, UsageError, is_named
 from dreamer.cli.output import fail, say
 from dreamer.config import ConfigError
@@ -66,6 +66,7 @@ COMMANDS = {
     "train": (train.train, "Train an agent, or go on with a run (the default)."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
     "imagine": (inspect.imagine, "Show what the world model of a run predicts."),
+    "export": (export.export, "Write the policy of a run as a SavedModel."),
     "configs": (about.configs, "List every key and overlay."),
     "tasks": (about.tasks, "List the tasks of every suite."),
     "doctor": (about.doctor, "Tell what this machine offers and what is missing."),

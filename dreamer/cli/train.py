@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import errno
-import re
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +9,8 @@ from typing import NamedTuple
 from dreamer import config, stops
 from dreamer.cli.arguments import UsageError, to_path
 from dreamer.cli.output import fail, say
-from dreamer.cli.tensorflow import check_task, prepare
-from dreamer.run import settings
+from dreamer.cli.tensorflow import prepare
+from dreamer.start import check_task, claim_logdir, default_logdir
 
 TRAIN_HELP = """\
 usage: dreamer [train] [--configs NAME ...] [--KEY VALUE ...] [--logdir DIR] [--profile]
@@ -80,28 +78,6 @@ def parse_train(words: list[str]) -> TrainWords:
     return TrainWords(overlays, overrides, logdir, allowed, profile)
 
 
-def claim_logdir(
-    run: config.Config, logdir: Path, resources: contextlib.ExitStack, allowed: list[str]
-) -> settings.Settings:
-    """Take the log directory, and agree with the run in it on the settings; of the run itself nothing is written.
-
-    The directory is this process's own until `resources` closes. Raises UsageError if it cannot be written,
-    SettingsError if the run in it has other settings, BlockingIOError if another process holds it.
-    """
-    settings.agree(
-        run, logdir, allowed
-    )  # before the lock too, so that a refusal leaves not even the lock's file behind
-    try:
-        resources.enter_context(settings.exclusive(logdir))
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
-    return settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
-
-
 def train(words: list[str], active: stops.Stops) -> int:
     """`dreamer train`, which `active` can stop; returns the exit code."""
     if "--help" in words or "-h" in words:
@@ -115,9 +91,7 @@ def train(words: list[str], active: stops.Stops) -> int:
     run = config.load(given.overlays, given.overrides)
     check_task(run)
     run = run.replace(task=envs.canonical(run.suite, run.task))
-    # Names of levels and of environments may hold slashes and colons.
-    name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
-    logdir = given.logdir or Path("runs") / name / run.method / str(run.seed)
+    logdir = given.logdir or default_logdir(run)
     with contextlib.ExitStack() as resources:
         try:
             agreed = claim_logdir(run, logdir, resources, given.allowed)

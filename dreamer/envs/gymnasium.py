@@ -3,9 +3,12 @@
 The module has the name of the package that it wraps; `import gymnasium` in here is the package.
 """
 
+import functools
 import importlib
+import operator
 import os
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -21,7 +24,8 @@ _IMAGES = "uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3)"
 class Gymnasium:
     """One environment as an Env with 64x64 images.
 
-    task: a registered id, or MODULE:ID, which imports the module first so that it can register the id.
+    task: a registered id, or MODULE:ID, which imports the module first so that it can register the id; or MODULE:NAME
+        of a class or function there that makes the environment, and takes render_mode where its images are rendered.
     action_repeat: environment steps ("frames") for which an action is held; rewards add up.
     time_limit: frames of an episode, beside the environment's own limit; reaching either is no terminal.
     size: side of the image in pixels.
@@ -37,8 +41,11 @@ class Gymnasium:
     def __init__(self, task: str, *, action_repeat: int = 1, time_limit: int = 1000, size: int = 64):
         import gymnasium
 
-        environment_id = find(task)
-        self._env = gymnasium.make(environment_id)
+        found = find(task)
+        make = functools.partial(gymnasium.make, found) if isinstance(found, str) else found
+        self._env = make()
+        if not isinstance(self._env, gymnasium.Env):
+            raise EnvError(f"{task} made an object of type {type(self._env).__name__}: expected a gymnasium.Env")
         self._image_in = _image_in(self._env.observation_space)
         if self._image_in is None:
             if "rgb_array" not in self._env.metadata.get("render_modes", ()):
@@ -47,7 +54,7 @@ class Gymnasium:
                     'Dict with such an "image"), and it does not offer the render_mode "rgb_array"'
                 )
             self._env.close()
-            self._env = gymnasium.make(environment_id, render_mode="rgb_array")
+            self._env = make(render_mode="rgb_array")
         self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
         self.action_space, self._to_env = _actions(self._env.action_space, task)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
@@ -89,10 +96,11 @@ class Gymnasium:
         }
 
 
-def find(task: str) -> str:
+def find(task: str) -> str | Callable:
     """The registered id of a task. For MODULE:ID the module is imported, from the working directory too.
 
-    Raises ValueError in one line where the module cannot be imported or the id is not registered.
+    Where MODULE registers no such id but has a class or function of that name, that is returned.
+    Raises ValueError in one line where the module cannot be imported or there is neither.
     """
     import gymnasium
 
@@ -106,9 +114,36 @@ def find(task: str) -> str:
             problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f'cannot import the module "{module}" of the task "{task}": {problem}') from error
     if environment_id not in gymnasium.registry:
+        if colon and callable(constructor := _attribute(sys.modules[module], environment_id)):
+            return constructor
+        if module == "__main__":
+            raise ValueError(
+                f"the environment {environment_id} of this run was defined in a script or a notebook, and only there "
+                "can it be made: put it into a module to find it elsewhere too"
+            )
         hint = "" if colon else "; MODULE:ID imports a module that registers its own"
         raise ValueError(unknown("environment of gymnasium", environment_id, gymnasium.registry) + hint)
     return environment_id
+
+
+def name_of(constructor: Callable) -> str:
+    """The task MODULE:NAME for a class or function. Raises ValueError where that does not lead to it."""
+    module, name = getattr(constructor, "__module__", None), getattr(constructor, "__qualname__", None)
+    if not (module and name and callable(constructor) and _attribute(sys.modules.get(module), name) is constructor):
+        shown = name or f"an object of type {type(constructor).__name__}"
+        raise ValueError(
+            "env: expected a class or function at the top of a module, a script or a notebook, which makes a gymnasium "
+            f"environment each time it is called and can be found by its name later; got {shown}"
+        )
+    return f"{module}:{name}"
+
+
+def _attribute(module, name):
+    """What a dotted name in a module stands for, None where it is nothing."""
+    try:
+        return operator.attrgetter(name)(module)
+    except AttributeError:
+        return None
 
 
 def _image_in(space):

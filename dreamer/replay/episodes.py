@@ -76,6 +76,18 @@ def _present(directory):
     return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
 
 
+def stored_paths(directory):
+    """Files of the episodes in a directory, oldest first; none where there is no directory. Nothing is set aside."""
+    stored = [_stored_episode(path.name) for path in directory.iterdir()] if directory.is_dir() else []
+    return [directory / episode.name for episode in sorted(filter(None, stored))]
+
+
+def load(path):
+    """Read a whole episode -> dict of arrays. Raises DamagedEpisodeError where the file is no sound .npz."""
+    with _naming(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
 def check_present(frames, oldest, *, directory, action_repeat):
     """Raise ReplayError unless a directory has the episodes from frame `oldest` to `frames`, or has set them aside."""
     expected = oldest
@@ -268,9 +280,8 @@ class EpisodeStore:
         return path
 
     def load(self, path):
-        """Read a whole episode -> dict of arrays. Raises DamagedEpisodeError where the file is no sound .npz."""
-        with _naming(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        """See the function `load`."""
+        return load(path)
 
     def read_rows(self, stored, start, out):
         """Read rows start, start + 1, ... of an episode into arrays, touching no more of the file than these rows.

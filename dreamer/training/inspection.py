@@ -17,6 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dreamer import envs, seeds
+from dreamer.agents.build import RunError
 from dreamer.results import video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
@@ -24,7 +25,7 @@ from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon
 from dreamer.training.progress import counted
-from dreamer.training.restore import RunError, restore_agent
+from dreamer.training.restore import restore_agent
 
 FAULTS = (envs.EnvError, CommitError, OSError, tf.errors.OpError)  # of the machine or the files, not of the command
 SHOWN = 12  # episodes in a video of an evaluation

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
+from dreamer.agents.build import build_agent, check
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
@@ -31,37 +32,44 @@ from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
-from dreamer.training.restore import build_agent, check, write_weights
+from dreamer.training.restore import write_weights
 
+# Of the machine, the files or the environment, not of the command.
+FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
 COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
 
 
 def train(settings, logdir, stops, *, profile=False):
+    """`work`, for a command: prints how it ended, or the fault that ended it, in one line. Returns the exit code.
+
+    That is 0 when finished, 1 after a fault, 128 + n after signal n. Raises RunError as `work` does.
+    """
+    try:
+        print(work(settings, logdir, stops, profile=profile))
+    except FAULTS as error:
+        print(f"dreamer: {faults.one_line(error, logdir)}", file=sys.stderr)
+        return 1
+    return 128 + stops.signal if stops.signal else 0
+
+
+def work(settings, logdir, stops, *, profile=False):
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
     settings: of the run (run.settings.agree), whose log directory the caller holds for this process. stops: the Stops
-    that this process is in. Returns the exit code: 0 when finished, 1 after a fault that was reported in one line,
-    128 + n after signal n. Raises RunError for a run that cannot do what it is asked for; nothing is written then.
+    or Interrupts that this process is in. Returns a line that says how it ended. Raises FAULTS, and RunError for a run
+    that cannot do what it is asked for; nothing is written then.
     """
+    recorder = Recorder(settings, logdir)
+    if recorder.state.stage == "finished" and recorder.state.frames >= settings.config.steps:
+        return f"{logdir} is finished at {recorder.state.frames:,} frames. A larger --steps goes on from there."
     with contextlib.ExitStack() as resources:
-        try:
-            recorder = Recorder(settings, logdir)
-            if recorder.state.stage == "finished" and recorder.state.frames >= settings.config.steps:
-                print(f"{logdir} is finished at {recorder.state.frames:,} frames. A larger --steps goes on from there.")
-                return 0
-            run = Run(settings.config, logdir, recorder, resources, stops, profile)
-            run.open()
-            with stops.noting():
-                run.go()
-        except (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError) as error:
-            resources.close()
-            print(f"dreamer: {faults.one_line(error, logdir)}", file=sys.stderr)
-            return 1
+        run = Run(settings.config, logdir, recorder, resources, stops, profile)
+        run.open()
+        with stops.noting():
+            run.go()
     if stops.signal:
-        print(f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there.")
-        return 128 + stops.signal
-    print(f"Finished at {run.frames:,} frames in {logdir}.")
-    return 0
+        return f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there."
+    return f"Finished at {run.frames:,} frames in {logdir}."
 
 
 def updates_due(frames, *, since, updates, train_every, train_updates):

@@ -1,54 +1,18 @@
-"""Agents by the config: new ones, and those of a run with the weights of a committed state."""
+"""Weights of an agent in files, and the agent of a run with the weights of a committed state."""
 
 import errno
 import json
 import os
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
-from dreamer.agents.dreamer import Dreamer
-from dreamer.agents.planet import PlaNet
-from dreamer.agents.random import Random
+from dreamer.agents.build import RunError, build_agent
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
+from dreamer.types import ActionSpace
 
-
-class RunError(ValueError):
-    """A run that cannot do what it is asked for; the message is one line."""
-
-
-def build_agent(config, action_space, *, seed):
-    """The agent that `config.method` names, new; `seed` decides its weights and all that it draws.
-
-    Raises RunError as `check` does.
-    """
-    check(config, action_space)
-    if config.method == "random":
-        return Random(action_space, seed=seed)
-    shared = {name: config[name] for name in ("model", "optimizer", "explore")}
-    shared |= {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}
-    if config.method == "planet":
-        agent = PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared)
-    else:
-        agent = Dreamer(action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared)
-    if config.xla:
-        agent.train = tf.function(agent.train.python_function, jit_compile=True)
-    return agent
-
-
-def check(config, action_space):
-    """Raise RunError where `config.method` cannot act with these actions."""
-    if config.method != "planet":
-        return
-    if action_space.discrete:
-        raise RunError(f"--method planet plans continuous actions, and those of {config.task} are discrete")
-    if config.planner.best > config.planner.candidates:
-        raise RunError(
-            f"--planner.best: expected at most the {config.planner.candidates} of planner.candidates, "
-            f"got {config.planner.best}"
-        )
+_INPUT_KERNEL = 8  # among the variables of a world model; those before it are of the encoder's four convolutions
 
 
 def write_weights(agent, prefix):
@@ -95,17 +59,37 @@ class RestoredAgent(NamedTuple):
     best: bool
 
 
-def restore_agent(config, logdir, action_space, *, seed, best=False, report=print):
+def saved_action_space(config, prefix):
+    """The ActionSpace of the networks that `write_weights` wrote, by the shapes of their weights.
+
+    Raises CommitError where these are not of the networks that the config names.
+    """
+    try:
+        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        kernel = shapes[f"model_optimizer/_variables/{_INPUT_KERNEL}/.ATTRIBUTES/VARIABLE_VALUE"]
+        actions = kernel[0] - config.model.stoch
+        if config.method == "planet":
+            return ActionSpace(actions, discrete=False)
+        last = 2 * config.actor.layers + 1  # a kernel and a bias for each layer, the output's bias last
+        outputs = shapes[f"actor_optimizer/_variables/{last}/.ATTRIBUTES/VARIABLE_VALUE"][0]
+    except (LookupError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
+    return ActionSpace(actions, discrete=outputs == actions)
+
+
+def restore_agent(config, logdir, action_space=None, *, seed, best=False, report=print):
     """The agent of the run in `logdir` as its newest committed state has it, a RestoredAgent.
 
+    action_space: that of the run's environment; None takes it from the weights, which random actions do not have.
     best: as the state whose evaluation was the best of those kept, if there is one and it is sound. report takes one
     line for each state that is not. The draws follow from `seed`. Nothing is written and no lock is taken: a run that
     trains there at the same time does not notice. Random actions need no state.
     Raises RunError where there is none yet, CommitError where none is sound or it does not fit.
     """
-    agent = build_agent(config, action_space, seed=seed)
-    if not hasattr(agent, "checkpoint"):
-        return RestoredAgent(agent, 0, False)
+    if config.method == "random":
+        if action_space is None:
+            raise RunError(f"{logdir} is a run of random actions: there is no agent in it")
+        return RestoredAgent(build_agent(config, action_space, seed=seed), 0, False)
     commits, before = Commits(logdir / layout.COMMITS), None
     while True:
         try:
@@ -124,6 +108,7 @@ def restore_agent(config, logdir, action_space, *, seed, best=False, report=prin
         frames = legacy.frames(logdir, config.env.action_repeat)
     else:
         raise RunError(f"{logdir} has no committed state yet: a run that trains commits one after its random episodes")
+    agent = build_agent(config, action_space or saved_action_space(config, prefix), seed=seed)
     read_weights(agent, prefix, only_networks=True)
     agent.random.reset_from_seed(seed)
     return RestoredAgent(agent, frames, best_kept is not None)

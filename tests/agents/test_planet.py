@@ -104,7 +104,7 @@ def test_a_plan_adds_up_the_rewards_of_all_its_steps(make_planet, monkeypatch):
     monkeypatch.setattr(agent.world_model, "reward", lambda features: tf.ones(features.shape[:2]))
     monkeypatch.setattr(
         "dreamer.agents.planet.plan",
-        lambda evaluate, noise, best: [seen.append(evaluate(noise[0])), noise[0, :, 0]][1],
+        lambda evaluate, noise, seeds, best: [seen.append(evaluate(noise[0], seeds[0])), noise[0, :, 0]][1],
     )
     agent.evaluate.python_function(images(2), tf.ones([2], bool), carry_of(agent, 2))
     np.testing.assert_array_equal(seen[0], np.full([2, 4], 3.0))

@@ -13,6 +13,11 @@ def draw(iterations, candidates, seed=0):
     return np.random.default_rng(seed).normal(size=(iterations, BATCH, candidates, HORIZON, ACTIONS))
 
 
+def planned(evaluate, noise, best):
+    """`plan`, where evaluating is not random."""
+    return plan(lambda candidates, seed: evaluate(candidates), noise, np.zeros([len(noise), 2], np.int64), best)
+
+
 def planned_in_numpy(evaluate, noise, best):
     """PlaNet, Algorithm 2, one starting point after the other."""
     plans = []
@@ -40,13 +45,13 @@ def test_plans_equal_numpy(iterations, candidates, best):
     targets = np.random.default_rng(1).normal(size=(BATCH, HORIZON, ACTIONS))
     evaluate, alone = squared(targets)
     noise = 1.5 * draw(iterations, candidates)  # Wide enough that some actions have to be clipped.
-    np.testing.assert_allclose(plan(evaluate, noise, best), planned_in_numpy(alone, noise, best), atol=1e-12)
+    np.testing.assert_allclose(planned(evaluate, noise, best), planned_in_numpy(alone, noise, best), atol=1e-12)
 
 
 def test_plans_come_to_the_best_point_within_bounds():
     targets = np.random.default_rng(1).uniform(-0.9, 0.9, size=(BATCH, HORIZON, ACTIONS))
     targets[0, 1] = 3.0, -2.0
-    result = plan(squared(targets)[0], draw(15, 300), 30)
+    result = planned(squared(targets)[0], draw(15, 300), 30)
     np.testing.assert_allclose(result, np.clip(targets, -1, 1), atol=0.05)
 
 
@@ -57,7 +62,7 @@ def test_a_later_reward_outweighs_what_leads_to_it():
         first, last = candidates[:, :, 0, 0], candidates[:, :, -1, 0]
         return -0.1 * first + tf.cast((first > 0.5) & (last > 0.5), first.dtype)
 
-    result = plan(evaluate, draw(10, 200), 20)
+    result = planned(evaluate, draw(10, 200), 20)
     assert np.all(result[:, 0, 0] > 0.5)
     assert np.all(result[:, -1, 0] > 0.5)
 
@@ -71,7 +76,20 @@ def test_candidates_stay_within_bounds_and_keep_to_their_point():
         return tf.reduce_sum(candidates, [2, 3])
 
     noise = 3 * draw(2, 6)
-    together = plan(evaluate, noise, 2)
+    together = planned(evaluate, noise, 2)
     assert set(map(tuple, seen)) == {(BATCH, 6, HORIZON, ACTIONS)}
     for point in range(BATCH):
-        np.testing.assert_array_equal(plan(evaluate, noise[:, point : point + 1], 2)[0], together[point])
+        np.testing.assert_array_equal(planned(evaluate, noise[:, point : point + 1], 2)[0], together[point])
+
+
+def test_every_iteration_evaluates_with_a_seed_of_its_own():
+    noise = draw(2, 200)
+
+    def evaluate(candidates, seed):
+        return -tf.reduce_sum(tf.square(candidates - 0.1 * tf.cast(seed[1], tf.float64)), [2, 3])
+
+    mixed, first, second = (
+        plan(evaluate, noise, np.int64([[0, a], [0, b]]), 5) for a, b in ((5, -5), (5, 5), (-5, -5))
+    )
+    assert np.abs(mixed - first).max() > 0.05
+    assert np.abs(mixed - second).max() > 0.05

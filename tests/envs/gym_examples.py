@@ -69,6 +69,10 @@ class Blind(Counting):
         super().__init__(observation="vector")
 
 
+def nothing():
+    """A function that makes no environment."""
+
+
 for name, kwargs in {
     "Image": {},
     "Gray": {"observation": "gray"},

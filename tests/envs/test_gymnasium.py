@@ -10,7 +10,8 @@ from PIL import Image
 
 from dreamer import envs
 from dreamer.config import load
-from dreamer.envs.gymnasium import Gymnasium
+from dreamer.envs.core import EnvError
+from dreamer.envs.gymnasium import Gymnasium, name_of
 from dreamer.envs.wrappers import Checked
 
 NOTHING = np.array([0.0, 0.0, 0.0, 0.0], np.float32)
@@ -215,3 +216,28 @@ env.close()
 def test_the_package_and_our_module_do_not_meet():
     assert gymnasium.__file__ != envs.gymnasium.__file__
     assert envs.gymnasium.__name__ == "dreamer.envs.gymnasium"
+
+
+def test_a_class_of_a_module_makes_the_environment(make):
+    """By its name, where the module registers no such id, and as a task of a command."""
+    steps = play(make("Counting"), NOTHING)
+    assert [float(step["reward"]) for step in steps] == [0, 1, 2, 3]
+    envs.validate("gym", "gym_examples:Counting")
+    import gym_examples
+
+    assert name_of(gym_examples.Counting) == "gym_examples:Counting"
+    with pytest.raises(ValueError, match='unknown environment of gymnasium "Counter"'):
+        envs.validate("gym", "gym_examples:Counter")
+    with pytest.raises(ValueError, match="was defined in a script or a notebook, and only there can it be made"):
+        envs.validate("gym", "__main__:Counter")
+
+
+def test_a_function_that_makes_something_else_is_refused(make):
+    with pytest.raises(EnvError, match=r"^gym_examples:nothing made an object of type NoneType: expected a gymnasium"):
+        make("nothing")
+
+
+@pytest.mark.parametrize("constructor", [lambda: None, "text".upper, 3, None])
+def test_what_its_name_does_not_lead_to_cannot_be_recorded(constructor):
+    with pytest.raises(ValueError, match="^env: expected a class or function at the top of a module"):
+        name_of(constructor)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from dreamer import config
+from dreamer.agents.build import RunError, build_agent
 from dreamer.agents.dreamer import Dreamer
 from dreamer.envs.toy import GOAL, Dot
 from dreamer.results import video
@@ -17,7 +18,7 @@ from dreamer.run.commits import Commits
 from dreamer.run.settings import exclusive
 from dreamer.training import inspection
 from dreamer.training.evaluation import cut_windows
-from dreamer.training.restore import RunError, build_agent, write_weights
+from dreamer.training.restore import write_weights
 from dreamer.types import ActionSpace
 
 

@@ -15,12 +15,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer import config, hardware
+from dreamer.agents.build import RunError
 from dreamer.envs import toy
 from dreamer.run import settings
 from dreamer.stops import Stops
 from dreamer.training import inspection, loop
 from dreamer.training.loop import evaluation_due, updates_due
-from dreamer.training.restore import RunError
 
 COMMAND = ("--configs", "toy", "debug", "--precision", "float32")
 

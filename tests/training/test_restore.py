@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from dreamer import config
+from dreamer.agents.build import build_agent
 from dreamer.agents.planet import PlaNet
 from dreamer.agents.random import Random
 from dreamer.run.commits import CommitError, Commits
@@ -25,7 +26,7 @@ def commit(agent, logdir, score=None):
 
 def save(run, logdir, seed, updates=7, score=None):
     """What the loop leaves behind: an agent of random weights, in the run's newest committed state."""
-    agent = restore.build_agent(run, SPACE, seed=seed)
+    agent = build_agent(run, SPACE, seed=seed)
     agent.updates.assign(updates)
     commit(agent, logdir, score)
     return agent
@@ -40,9 +41,9 @@ def actions(agent):
 
 
 def test_the_method_decides_the_agent(run):
-    assert isinstance(restore.build_agent(run.replace(method="random"), SPACE, seed=0), Random)
-    assert isinstance(restore.build_agent(run.replace(method="planet"), SPACE, seed=0), PlaNet)
-    first, same, other = (restore.build_agent(run, SPACE, seed=seed) for seed in (0, 0, 1))
+    assert isinstance(build_agent(run.replace(method="random"), SPACE, seed=0), Random)
+    assert isinstance(build_agent(run.replace(method="planet"), SPACE, seed=0), PlaNet)
+    first, same, other = (build_agent(run, SPACE, seed=seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(weights(first), weights(same), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
 
@@ -58,7 +59,7 @@ def test_xla_compiles_the_training_step(run):
         is_first=tf.zeros(lead, tf.bool),
     )
     for xla in (False, True):
-        agent = restore.build_agent(run.replace(xla=xla), SPACE, seed=0)
+        agent = build_agent(run.replace(xla=xla), SPACE, seed=0)
         assert agent.train.get_concrete_function(batch).function_def.attr["_XlaMustCompile"].b == xla
 
 
@@ -132,7 +133,7 @@ def test_the_best_state_by_evaluation_may_be_asked_for(run, tmp_path):
 @pytest.mark.parametrize("changes", [{"model.deter": 9}, {"method": "planet"}, {"model.discount_head": True}])
 def test_a_state_of_other_networks_is_an_error(run, tmp_path, changes):
     save(run, tmp_path, seed=0)
-    agent = restore.build_agent(run.replace(**changes), SPACE, seed=0)
+    agent = build_agent(run.replace(**changes), SPACE, seed=0)
     with pytest.raises(CommitError, match="does not fit the networks of this run's settings"):
         restore.read_weights(agent, tmp_path / "checkpoints" / "000001" / "weights")
 
@@ -146,12 +147,12 @@ def test_a_restored_agent_goes_on_exactly_like_the_saved_one(run, tmp_path):
         discount=tf.ones([2, 4]),
         is_first=tf.constant(np.arange(4)[None].repeat(2, 0) == 0),
     )
-    agent = restore.build_agent(run, SPACE, seed=0)
+    agent = build_agent(run, SPACE, seed=0)
     for _ in range(2):
         agent.train(batch)
     restore.write_weights(agent, tmp_path / "weights")
     expected = [{key: float(value) for key, value in agent.train(batch).items()} for _ in range(2)]
-    other = restore.build_agent(run, SPACE, seed=1)
+    other = build_agent(run, SPACE, seed=1)
     restore.read_weights(other, tmp_path / "weights")
     assert int(other.updates) == 2
     # Equal metrics in the second step too: weights, moments, step counts and random numbers were all restored.
@@ -160,7 +161,7 @@ def test_a_restored_agent_goes_on_exactly_like_the_saved_one(run, tmp_path):
 
 def test_the_learning_rate_is_that_of_the_config_and_not_of_the_state(run, tmp_path):
     save(run, tmp_path, seed=0)
-    agent = restore.build_agent(run.replace(**{"actor.lr": 3e-5}), SPACE, seed=0)
+    agent = build_agent(run.replace(**{"actor.lr": 3e-5}), SPACE, seed=0)
     restore.read_weights(agent, tmp_path / "checkpoints" / "000001" / "weights")
     rates = {name: float(optimizer.adam.learning_rate) for name, optimizer in agent.optimizers.items()}
     assert rates == pytest.approx({"model": run.model.lr, "actor": 3e-5, "value": run.value.lr})
@@ -179,6 +180,6 @@ def test_a_float16_run_is_inspected_in_float32(run, tmp_path, precision, capfd):
 def test_float16_brings_its_loss_scale(run, precision):
     for policy, scaled in (("float32", False), ("mixed_float16", True)):
         precision(policy)
-        agent = restore.build_agent(run, SPACE, seed=0)
+        agent = build_agent(run, SPACE, seed=0)
         loss = tf.constant(1.0)
         assert (float(agent.optimizers["model"].scale(loss)) > 1) == scaled

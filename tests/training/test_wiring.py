@@ -12,11 +12,12 @@ import pytest
 import tensorflow as tf
 
 from dreamer import config, envs, seeds
+from dreamer.agents import build
 from dreamer.agents import dreamer as dreamer_module
 from dreamer.agents import planet as planet_module
 from dreamer.run import settings
 from dreamer.stops import Stops
-from dreamer.training import faults, inspection, loop, restore
+from dreamer.training import faults, inspection, loop
 from dreamer.types import ActionSpace
 
 # No value is the default, nor that of the overlays or of what a constructor takes for itself, and numbers differ from
@@ -300,17 +301,17 @@ def test_episodes_are_seeded_by_frames_and_explored(run):
 
 def networks(calls, module, method):
     """What an agent and its networks received, as keys of the config; built, and not trained."""
-    calls.note(restore, method)
+    calls.note(build, method)
     for name in ("WorldModel", "Optimizer", "Actor", "Value"):
         if hasattr(module, name):
             calls.note(module, name)
-    agent = restore.build_agent(RUN.replace(method=method.lower()), SPACE, seed=3)
+    agent = build.build_agent(RUN.replace(method=method.lower()), SPACE, seed=3)
     (space,), given = calls.one(method)
     assert space == SPACE
     assert given.pop("seed") == 3
     assert given.pop("loss_scale") is False
     model = calls.one("WorldModel")[1]
-    received = {"method": type(agent).__name__.lower(), "xla": "train" in vars(agent)}
+    received = {"method": type(agent).__name__.lower(), "xla": given.pop("xla")}
     for name in ("behavior", "planner", "explore"):  # the agent keeps these
         received |= section(name, given.pop(name, {}))
     received |= section("model", model) | {"behavior.discount": model["gamma"]}

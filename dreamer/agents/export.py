@@ -1,0 +1,148 @@
+"""A trained agent as a SavedModel that needs nothing but TensorFlow, for robots and for programs without this package.
+
+Everything random in it follows from an input, `seed`: equal inputs give equal outputs. What a function returns of the
+state goes into its next call under the same names, so that a loop is `state = act(image=..., seed=..., **state)`.
+"""
+
+import json
+from pathlib import Path
+
+import tensorflow as tf
+
+from dreamer.agents.acting import Draws
+from dreamer.agents.build import RunError
+from dreamer.agents.trained import TrainedAgent
+from dreamer.nets.layers import IMAGE_SHAPE
+from dreamer.types import State
+from dreamer.world_model.rssm import feature
+
+SIGNATURE, EXAMPLE = "signature.json", "example.py"
+
+_STATE = {
+    "stoch": "sample of the posterior; zeros before the first step",
+    "deter": "deterministic state; zeros before the first step",
+    "action": "the action that was taken there; zeros before the first step",
+}
+_SEED = "all that is random follows from it: another one for every step, such as its number"
+_EXAMPLE = '''\
+"""The policy beside this file: python example.py [images.npy], which are uint8 [T, 64, 64, 3], one episode."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+act = tf.saved_model.load(str(Path(__file__).parent)).signatures["act"]
+images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.zeros([5, 64, 64, 3], np.uint8)
+state = {{name: tf.zeros([1, size]) for name, size in {sizes}.items()}}
+for step, image in enumerate(images):
+    first, seed = tf.constant([step == 0]), tf.constant(step, tf.int64)
+    state = act(image=tf.constant(image[None]), is_first=first, seed=seed, **state)
+    print(*state["action"][0].numpy())  # {actions}
+'''
+
+
+def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[Path]:
+    """Write a SavedModel of the agent's policy into the directory `out`; return what was written there.
+
+    It has the functions act (the mode, as in evaluation) and explore (with the noise of training); with_model adds
+    imagine, which predicts without images. signature.json says what goes in and comes out, example.py calls act. An
+    earlier export gives way. Raises RunError where `out` holds something else.
+    """
+    if out.exists() and not (out.is_dir() and ((out / SIGNATURE).is_file() or not any(out.iterdir()))):
+        raise RunError(f"{out}: expected a new or empty directory, or an earlier export")
+    size, rssm = agent.action_space.size, agent.networks["world_model"].rssm
+    sizes = {"stoch": rssm.stoch, "deter": rssm.deter, "action": size}
+    space = "one-hot" if agent.action_space.discrete else "each number in [-1, 1]"
+    state = {name: (tf.TensorSpec([None, sizes[name]], name=name), meaning) for name, meaning in _STATE.items()}
+    seed = {"seed": (tf.TensorSpec([], tf.int64, "seed"), _SEED)}
+    step = {
+        "image": (tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, "image"), "what is seen now, RGB"),
+        "is_first": (
+            tf.TensorSpec([None], tf.bool, "is_first"),
+            "where an episode begins: the state is forgotten",
+        ),
+    }
+    acted = {**_STATE, "action": f"the action to take, {space}"}
+    functions = {
+        "act": (_policy(agent, explore=False), step | state | seed, acted),
+        "explore": (_policy(agent, explore=True), step | state | seed, acted),
+    }
+    if with_model:
+        start = {name: (state[name][0], f"state to begin at: {name} of act") for name in ("stoch", "deter")}
+        actions = {"actions": (tf.TensorSpec([None, None, size], name="actions"), f"of every imagined step, {space}")}
+        functions["imagine"] = (_imagination(agent), start | actions | seed, _imagined(agent))
+    module = tf.Module()
+    # The variables alone: a Keras layer would ask for its class when it is loaded.
+    module.read = agent.variables
+    traced = {
+        name: tf.function(function, input_signature=[spec for spec, _ in inputs.values()]).get_concrete_function()
+        for name, (function, inputs, _) in functions.items()
+    }
+    tf.saved_model.save(module, str(out), signatures=traced)
+    described = {
+        name: {
+            "inputs": [_described(key, spec, meaning) for key, (spec, meaning) in inputs.items()],
+            "outputs": [_described(key, traced[name].structured_outputs[key], text) for key, text in outputs.items()],
+        }
+        for name, (_, inputs, outputs) in functions.items()
+    }
+    about = {
+        "task": f"{agent.config.suite}_{agent.config.task}",
+        "method": agent.config.method,
+        "frames": agent.frames,
+        "updates": agent.updates,
+        "action_repeat": agent.config.env.action_repeat,
+        "axes": "null is any number: rows of a batch, and imagined steps after it",
+        "functions": described,
+    }
+    (out / SIGNATURE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    (out / EXAMPLE).write_text(_EXAMPLE.format(sizes=sizes, actions=f"{size} numbers, {space}"), encoding="utf-8")
+    return [out / "saved_model.pb", out / SIGNATURE, out / EXAMPLE]
+
+
+def _policy(agent, explore):
+    def act(image, is_first, stoch, deter, action, seed):
+        # Only the sample and the deterministic part go on to the next state.
+        carry = State(stoch, stoch, stoch, deter), action
+        action, (state, _) = agent.policy(image, is_first, carry, Draws(seed), explore=explore)
+        return {"stoch": state.stoch, "deter": state.deter, "action": action}
+
+    return act
+
+
+def _imagination(agent):
+    model = agent.networks["world_model"]
+
+    def imagine(stoch, deter, actions, seed):
+        shape = tf.shape(actions)
+        noise = Draws(seed).normal([shape[0], shape[1], model.rssm.stoch])
+        states = model.rssm.imagine(State(stoch, stoch, stoch, deter), actions, noise)
+        features = feature(states)
+        outputs = {
+            "rewards": model.reward(features),
+            "discounts": model.discount(features),
+            "stoch": states.stoch,
+            "deter": states.deter,
+        }
+        if model.decoder is not None:
+            outputs["images"] = tf.clip_by_value(model.decoder(features) + 0.5, 0.0, 1.0)
+        return outputs
+
+    return imagine
+
+
+def _imagined(agent):
+    meanings = {
+        "rewards": "expected on arriving at each step" + (", as tanh(r)" if agent.config.replay.tanh_rewards else ""),
+        "discounts": "of what follows each step",
+        "stoch": "sample of the prior",
+        "deter": "deterministic state",
+    }
+    images = {"images": "predicted, RGB in [0, 1]"} if agent.networks["world_model"].decoder is not None else {}
+    return images | meanings
+
+
+def _described(name, spec, meaning):
+    return {"name": name, "shape": spec.shape.as_list(), "dtype": spec.dtype.name, "meaning": meaning}

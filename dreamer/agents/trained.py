@@ -1,0 +1,238 @@
+"""A trained agent for other programs than this one: NumPy arrays go in, NumPy arrays come out.
+
+Shapes are those of types.py. Time runs as it does there: the action beside an image is the one that led to it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dreamer.agents.acting import Draws
+from dreamer.agents.build import RunError
+from dreamer.nets.layers import IMAGE_SHAPE
+from dreamer.types import ActionSpace, Batch, State
+from dreamer.world_model.world_model import preprocess
+
+
+class Carry(NamedTuple):
+    """What an agent remembers from one step to the next: the posterior [B, ...] and the action taken in it, [B, A]."""
+
+    state: State
+    action: np.ndarray
+
+
+class Prediction(NamedTuple):
+    """What a world model expects. states: State [B, H, ...]; images: [B, H, 64, 64, 3] float32 in [0, 1], None without
+    a decoder; rewards, discounts: [B, H] float32, rewards being tanh(r) where replay.tanh_rewards is true."""
+
+    states: State
+    images: np.ndarray | None
+    rewards: np.ndarray
+    discounts: np.ndarray
+
+
+class TrainedAgent:
+    """The agent of a run, with the weights of one of its committed states.
+
+    config: every key of the run; action_space: size, and whether it is discrete; frames, updates: how far it was
+    trained; best: whether it is the best one by evaluation of those kept, and not the newest; networks: the Keras
+    layers by name, for what is not here. Bad arguments raise ValueError, in one line.
+
+    Images are uint8, [64, 64, 3], one or [B, ...] of them. Actions are float32: continuous ones lie in [-1, 1],
+    discrete ones are one-hot (`action.argmax()` is the choice).
+    """
+
+    def __init__(self, agent, config, *, frames: int, best: bool):
+        self._agent, self._world_model = agent, agent.world_model
+        self.config, self.frames, self.best = config, frames, best
+        self.action_space: ActionSpace = agent.action_space
+        self.updates = int(agent.updates)
+        self.networks = {
+            name: getattr(agent, name) for name in ("world_model", "actor", "value") if hasattr(agent, name)
+        }
+
+        functions = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
+        functions["embed"] = lambda images: tf.cast(agent.world_model.encoder(preprocess(images)), tf.float32)
+        functions["decode"] = lambda features: tf.clip_by_value(agent.world_model.decoder(features) + 0.5, 0.0, 1.0)
+        functions["value"] = lambda features: agent.value(features)
+        self._compiled = {name: tf.function(function, reduce_retracing=True) for name, function in functions.items()}
+
+    def __repr__(self):
+        return (
+            f"<{self.config.method} of {self.config.suite}_{self.config.task} after {self.frames:,} frames, "
+            f"{self.updates:,} updates>"
+        )
+
+    def act(
+        self,
+        images: np.ndarray,
+        carry: Carry | None = None,
+        *,
+        is_first: bool | np.ndarray = False,
+        explore: bool = False,
+        seed: int | None = None,
+    ) -> tuple[np.ndarray, Carry]:
+        """Actions for one image [64, 64, 3] -> [A], or for B of them -> [B, A], and the carry for the next step.
+
+        carry: None where episodes begin. is_first: where one begins in the midst of others, a bool or [B]. explore:
+        with the noise of training, in the place of the mode. The draws go on from call to call, as in `dreamer eval`;
+        with a seed they follow from it alone.
+        """
+        images = _images(images, (0, 1), "images")
+        single = images.ndim == len(IMAGE_SHAPE)
+        images = images[None] if single else images
+        rows = len(images)
+        if carry is None:
+            carry = self._world_model.rssm.initial(rows), tf.zeros([rows, self.action_space.size])
+            is_first = True
+        else:
+            carry = self._tensors(carry, rows)
+        first = tf.constant(np.broadcast_to(np.asarray(is_first, bool), [rows]))
+        if seed is None:
+            policy = self._agent.explore if explore else self._agent.evaluate
+            action, (state, _) = policy(images, first, carry)
+        else:
+            action, state = self._seeded(images, first, carry, tf.constant(seed, tf.int64), explore)
+        action = action.numpy()
+        return (action[0] if single else action), Carry(_arrays(state), action)
+
+    def policy(self, image, is_first, carry, random, *, explore):
+        """The agent's own policy, tensors in and tensors out; see Dreamer.policy and PlaNet.policy."""
+        return self._agent.policy(image, is_first, carry, random, explore=explore)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that its functions read: the weights of the networks, and the counter of updates."""
+        return [*(w.value for network in self.networks.values() for w in network.variables), self._agent.updates]
+
+    def session(self, *, explore: bool = False) -> "Session":
+        """Something to call once per step, which keeps the carry."""
+        return Session(self, explore)
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """What the encoder makes of images [..., 64, 64, 3]: [..., E] float32."""
+        images = _images(images, range(9), "images")
+        return self._compiled["embed"](tf.constant(images)).numpy()
+
+    def observe(
+        self, images: np.ndarray, actions: np.ndarray, is_first: np.ndarray | None = None, *, seed: int = 0
+    ) -> State:
+        """Posterior states of sequences: images [B, T, 64, 64, 3], actions [B, T, A] -> State of [B, T, ...].
+
+        is_first: [B, T], where an episode begins; by default at the first step only. Samples follow from the seed.
+        """
+        images = _images(images, (2,), "images")
+        actions = self._actions(actions, images.shape[:2], "actions")
+        if is_first is None:
+            is_first = np.arange(images.shape[1])[None].repeat(len(images), 0) == 0
+        return _arrays(self._observe(images, actions, np.asarray(is_first, bool), tf.constant(seed, tf.int64)))
+
+    def imagine(self, state: State, actions: np.ndarray, *, seed: int = 0) -> Prediction:
+        """What follows from states [B, ...] by actions [B, H, A], without an image being seen: a Prediction of H steps.
+
+        `carry.state` of `act` is such a state, and so is a step of `observe`. Samples follow from the seed.
+        """
+        rows = len(np.asarray(state.deter))
+        actions = self._actions(actions, (rows, None), "actions")
+        state = State(*(tf.constant(field, tf.float32) for field in state))
+        states = _arrays(self._imagine(state, actions, tf.constant(seed, tf.int64)))
+        return Prediction(states, self.decode(states), self.reward(states), self.discount(states))
+
+    def predict(self, images: np.ndarray, actions: np.ndarray, future: np.ndarray, *, seed: int = 0) -> Prediction:
+        """Open-loop prediction: C steps are seen, images [B, C, 64, 64, 3] and actions [B, C, A] that led to them; H
+        more are imagined by the actions `future` [B, H, A].
+        """
+        states = self.observe(images, actions, seed=seed)
+        return self.imagine(State(*(field[:, -1] for field in states)), future, seed=seed + 1)
+
+    def decode(self, state: State) -> np.ndarray | None:
+        """Images of states [..., S] and [..., D]: [..., 64, 64, 3] float32 in [0, 1]; None without a decoder."""
+        if self._world_model.decoder is None:
+            return None
+        return self._compiled["decode"](_features(state)).numpy()
+
+    def reward(self, state: State) -> np.ndarray:
+        """Rewards expected on arriving in states: [...]."""
+        return self._compiled["reward"](_features(state)).numpy()
+
+    def discount(self, state: State) -> np.ndarray:
+        """Discounts after states, [...]: behavior.discount, or what the discount head predicts."""
+        return self._compiled["discount"](_features(state)).numpy()
+
+    def value(self, state: State) -> np.ndarray:
+        """Values of states, [...]. Raises RunError, a ValueError, for PlaNet, which has no value network."""
+        if "value" not in self.networks:
+            raise RunError(f"{self!r} has no value network: PlaNet plans by predicted rewards")
+        return self._compiled["value"](_features(state)).numpy()
+
+    @tf.function(reduce_retracing=True)
+    def _seeded(self, images, is_first, carry, seed, explore):
+        action, (state, _) = self.policy(images, is_first, carry, Draws(seed), explore=explore)
+        return action, state
+
+    @tf.function(reduce_retracing=True)
+    def _observe(self, images, actions, is_first, seed):
+        shape = tf.unstack(tf.shape(actions))[:2]
+        noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
+        batch = Batch(images, actions, reward=None, discount=None, is_first=is_first)
+        return self._world_model.observe(batch, noise)[0]
+
+    @tf.function(reduce_retracing=True)
+    def _imagine(self, state, actions, seed):
+        shape = tf.unstack(tf.shape(actions))[:2]
+        noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
+        return self._world_model.rssm.imagine(state, actions, noise)
+
+    def _tensors(self, carry, rows):
+        state, action = carry
+        found = {len(np.asarray(field)) for field in (*state, action)}
+        if found != {rows}:
+            raise ValueError(f"images: {rows} of them, but the carry is of {', '.join(map(str, sorted(found)))}")
+        state = State(*(tf.constant(field, tf.float32) for field in state))
+        return state, tf.constant(action, tf.float32)
+
+    def _actions(self, actions, leading, name):
+        actions = np.asarray(actions, np.float32)
+        expected = (*leading, self.action_space.size)
+        if actions.ndim != 3 or any(want not in (None, got) for want, got in zip(expected, actions.shape, strict=True)):
+            wanted = ", ".join("any" if size is None else str(size) for size in expected)
+            raise ValueError(f"{name}: expected the shape [{wanted}], got {list(actions.shape)}")
+        return actions
+
+
+class Session:
+    """An agent in the midst of episodes, of one environment or of several at once: it remembers, and is called.
+
+    `policy = agent.session(); action = policy(image, is_first=True)`, and so on without is_first. carry: see Carry,
+    None before the first step.
+    """
+
+    def __init__(self, agent: TrainedAgent, explore: bool = False):
+        self._agent, self._explore = agent, explore
+        self.carry: Carry | None = None
+
+    def __call__(self, images: np.ndarray, is_first: bool | np.ndarray = False) -> np.ndarray:
+        """The next action [A] for an image [64, 64, 3], or [B, A] for [B, ...]; is_first: a bool or [B]."""
+        action, self.carry = self._agent.act(images, self.carry, is_first=is_first, explore=self._explore)
+        return action
+
+    def reset(self) -> None:
+        """Forget everything: the next image begins an episode, in as many environments as there are images."""
+        self.carry = None
+
+
+def _images(images, leading, name):
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[-3:] != IMAGE_SHAPE or images.ndim - len(IMAGE_SHAPE) not in leading:
+        wanted = {(0, 1): "[64, 64, 3] or [B, 64, 64, 3]", (2,): "[B, T, 64, 64, 3]"}.get(leading, "[..., 64, 64, 3]")
+        raise ValueError(f"{name}: expected uint8 of the shape {wanted}, got {images.dtype} {list(images.shape)}")
+    return images
+
+
+def _features(state):
+    return tf.constant(np.concatenate([state.stoch, state.deter], -1))
+
+
+def _arrays(state):
+    return State(*(field.numpy() for field in state))

@@ -1,0 +1,35 @@
+"""`dreamer export`: the policy of a run as a SavedModel."""
+
+from dreamer import library
+from dreamer.cli.arguments import UsageError, make_parser, parse, to_path
+from dreamer.cli.output import fail, say
+
+
+def export(words: list[str]) -> int:
+    """`dreamer export`."""
+    parser = make_parser(
+        "export", "Write the policy of a run as a SavedModel, which needs nothing but TensorFlow to act."
+    )
+    parser.add_argument("--logdir", type=to_path, required=True, metavar="RUN", help="log directory of the run")
+    parser.add_argument("--out", type=to_path, required=True, metavar="DIR", help="where the SavedModel goes")
+    parser.add_argument(
+        "--best", action="store_true", help="the agent of the best evaluation among the states kept, not the newest"
+    )
+    parser.add_argument(
+        "--with",
+        dest="parts",
+        nargs="+",
+        choices=["model"],
+        default=[],
+        help="what else: the model's imagination",
+    )
+    args = parse(parser, words)
+    if args is None:
+        return 0
+    try:
+        written = library.export(args.logdir, args.out, with_model="model" in args.parts, best=args.best)
+    except ValueError as error:
+        raise UsageError(error) from error
+    except RuntimeError as error:
+        return fail(error, 1)
+    return say("\n".join(map(str, written)))

@@ -1,0 +1,195 @@
+"""What `import dreamer` offers: agents of runs, training, and what a run has written. docs/library.md shows all of it.
+
+Bad input raises ValueError and a fault of the files, the machine or an environment RuntimeError or OSError, each with
+the one line that the command would print. TensorFlow is imported where it is needed, and no setting of the process
+stays behind but that Keras runs on TensorFlow.
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dreamer import config, envs, hardware, seeds, start, stops
+from dreamer.replay import episodes as replay
+from dreamer.results import scores as score_files
+from dreamer.run import formats, layout
+
+if TYPE_CHECKING:
+    from dreamer.agents.trained import TrainedAgent
+
+Folder = str | os.PathLike
+
+
+def load(logdir: Folder, best: bool = False, *, precision: str | None = None, seed: int = 0) -> "TrainedAgent":
+    """The trained agent of the run in `logdir`, as its newest committed state has it. No environment is needed.
+
+    best: the state whose evaluation was the best of those kept. precision: another than the run's. seed: decides what
+    is drawn; actions are those of `dreamer eval --seed`.
+    Raises ValueError for a run without an agent (yet), RuntimeError for a damaged one.
+    """
+    run = _open(logdir, precision=precision)
+    name, _ = start.choose_precision(run.precision)
+
+    from dreamer.agents.trained import TrainedAgent
+    from dreamer.training import restore
+
+    with _precision(name):
+        agent, frames, is_best = restore.restore_agent(
+            run, Path(logdir), seed=seeds.derive(seed, "inspect_agent"), best=best, report=_warn
+        )
+    return TrainedAgent(agent, run, frames=frames, best=is_best)
+
+
+def environment(logdir: Folder, **keys) -> envs.Env:
+    """The environment in which the agent of a run is evaluated: reset(seed), step(action), close(); see envs.Env.
+
+    keys: others for the section env of its config, such as renderer="osmesa". Raises ValueError where this machine
+    does not have it, RuntimeError where it cannot start.
+    """
+    run = _open(logdir, **{f"env.{name}": value for name, value in keys.items()})
+    start.check_task(run)
+    start.prepare_rendering(run)
+    return envs.make(run.suite, run.task, **run.env)
+
+
+def train(
+    configs: str | Iterable[str] = (),
+    logdir: Folder | None = None,
+    keys: Mapping[str, object] | None = None,
+    *,
+    env: Callable | None = None,
+    allow: Iterable[str] = (),
+    profile: bool = False,
+    **more,
+) -> Path:
+    """Train, or go on with the run in `logdir`, as the command does; return the log directory when it is finished.
+
+    configs: overlays, in this order. keys and more: values of keys, `{"actor.lr": 1e-4}` or `steps=1e6`. allow: as
+    --resume.allow. env: a class or function that makes a gymnasium environment, which brings the overlay gym. It must
+    have a name of its own at the top of a module, or of a script or notebook, and its MODULE:NAME becomes the key task.
+    Of a module, it runs in a process of its own; of a script or notebook it runs in this one, and `environment` finds
+    it there only.
+
+    SIGINT saves and raises KeyboardInterrupt: the same call goes on. Raises ValueError for what cannot be, RuntimeError
+    and OSError for faults.
+    """
+    overlays = [configs] if isinstance(configs, str) else list(configs)
+    values = {**(keys or {}), **more}
+    if env is not None:
+        overlays += [] if "gym" in overlays else ["gym"]
+        values["task"] = envs.gymnasium.name_of(env)
+        if values["task"].startswith("__main__:"):  # which another process cannot import
+            values = {"env.worker": False} | values
+    run = config.load(overlays, values)
+    start.check_task(run)
+    run = run.replace(task=envs.canonical(run.suite, run.task))
+    logdir = start.default_logdir(run) if logdir is None else Path(logdir)
+    with contextlib.ExitStack() as resources:
+        agreed = start.claim_logdir(run, logdir, resources, list(allow))
+        for line in agreed.notes:
+            print(line, flush=True)
+        run = agreed.config
+        start.prepare_rendering(run)
+        of_run = agreed.previous is not None and run.precision == "auto"
+        name, line = start.choose_precision(run.precision, of_run=of_run, emulate=not of_run)
+        print(line, flush=True)
+
+        from dreamer.training import faults, loop
+
+        agreed = agreed._replace(config=run.replace(precision=name))
+        with _precision(name), stops.Interrupts() as interrupts:
+            try:
+                print(loop.work(agreed, logdir, interrupts, profile=profile), flush=True)
+            except loop.FAULTS as error:
+                raise RuntimeError(faults.one_line(error, logdir)) from error
+    return logdir
+
+
+def episodes(logdir: Folder) -> Iterator[dict[str, np.ndarray]]:
+    """The episodes that a run has stored, oldest first, as dicts of arrays [L, ...], types.py being their legend.
+
+    image [L, 64, 64, 3] uint8, action [L, A], reward, discount, is_first, is_last, is_terminal [L], and what else the
+    environment observes. Damaged files are left out with a warning. Raises ValueError where there is no run.
+    """
+    _open(logdir)
+    return _episodes(Path(logdir) / layout.EPISODES)
+
+
+def _episodes(folder):
+    for path in replay.stored_paths(folder):
+        try:
+            yield replay.load(path)
+        except replay.ReplayError as error:  # or deleted by the run, which goes on meanwhile
+            _warn(f"{error}: left out")
+
+
+def metrics(logdir: Folder) -> list[dict]:
+    """The lines of metrics.jsonl, in the order of the file: `pandas.DataFrame(dreamer.metrics(run))`.
+
+    Each has step, in frames, and the metrics of a round or of an evaluation; what a line lacks is NaN to pandas.
+    """
+    _open(logdir)
+    problems = []
+    rows = list(formats.step_lines(Path(logdir) / layout.METRICS, problems))
+    for problem in problems:
+        _warn(problem)
+    return rows
+
+
+def scores(runs: Folder | Iterable[Folder]) -> list[dict]:
+    """A row for every evaluation of all runs at or below some folders: `pandas.DataFrame(dreamer.scores("runs"))`.
+
+    Each has task, method, seed, frames, the mean return there, and path of the score file. Files that cannot be used
+    are left out with a warning. Raises ValueError for one that is itself among `runs`.
+    """
+    found, problems = score_files.find([runs] if isinstance(runs, str | os.PathLike) else runs)
+    for problem in problems:
+        _warn(problem)
+    return [
+        {
+            "task": run.task,
+            "method": run.method,
+            "seed": run.seed,
+            "frames": frames,
+            "return": value,
+            "path": str(run.path),
+        }
+        for run in found
+        for frames, value in zip(run.xs, run.ys, strict=True)
+    ]
+
+
+def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool = False) -> list[Path]:
+    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export."""
+    agent = load(logdir, best=best, precision="float32")
+
+    from dreamer.agents import export as writer
+
+    return writer.export(agent, Path(out), with_model=with_model)
+
+
+def _open(logdir, **changes):
+    changes = {key: value for key, value in changes.items() if value is not None}
+    return start.open_config(Path(logdir), changes)
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """What is built in the block computes in a precision; the policy of the process is as before then."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(hardware.KERAS_POLICY[name])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _warn(line):
+    warnings.warn(line, stacklevel=3)

@@ -1,0 +1,154 @@
+"""What commands and the library have in common before they can work: a run's settings, its directory, TensorFlow.
+
+Nothing here imports TensorFlow before `load_tensorflow`.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from dreamer import config, envs, hardware
+from dreamer.config import ConfigError
+from dreamer.envs.rendering import BACKENDS
+from dreamer.run import layout, settings
+
+RUNS_NAMED = 6  # where a folder of runs was given in the place of one
+
+
+class UsageError(ValueError):
+    """Something that whoever asks for it can put right; the message is one line."""
+
+
+def check_task(run: config.Config) -> None:
+    """Raise UsageError unless this machine has the run's task."""
+    try:
+        envs.validate(run.suite, run.task)
+    except ValueError as error:
+        raise UsageError(error) from error
+    if problem := envs.missing(run.suite):
+        raise UsageError(problem)
+    # Found out while rendering, a MUJOCO_GL that is no platform would be a fault.
+    given = os.environ.get("MUJOCO_GL", "").lower()
+    if envs.SUITES[run.suite].opengl and run.env.renderer == "auto" and given not in ("", *BACKENDS):
+        raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
+
+
+def prepare_rendering(run: config.Config) -> None:
+    """Where this process itself will render, choose the platform: dm_control reads it when it is imported."""
+    if not run.env.worker and envs.SUITES[run.suite].opengl:
+        os.environ.update(envs.choose(run.env.renderer).variables)
+
+
+def default_logdir(run: config.Config) -> Path:
+    """Where a run is kept that is given no place."""
+    # Names of levels and of environments may hold slashes and colons.
+    name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
+    return Path("runs") / name / run.method / str(run.seed)
+
+
+def claim_logdir(
+    run: config.Config, logdir: Path, resources: contextlib.ExitStack, allowed: Iterable[str] = ()
+) -> settings.Settings:
+    """Take the log directory, and agree with the run in it on the settings; of the run itself nothing is written.
+
+    The directory is this process's own until `resources` closes. Raises UsageError if it cannot be written,
+    SettingsError if the run in it has other settings, BlockingIOError if another process holds it.
+    """
+    # Before the lock too, so that a refusal leaves not even the lock's file behind.
+    settings.agree(run, logdir, allowed)
+    try:
+        resources.enter_context(settings.exclusive(logdir))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
+    return settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
+
+
+def open_config(logdir: Path, changes: dict | None = None) -> config.Config:
+    """The settings of the run in `logdir`, with some changed. Raises UsageError where there is no run to open."""
+    path = logdir / layout.CONFIG
+    if not path.is_file():
+        raise UsageError(f"{logdir} {_what_is_missing(logdir)}")
+    try:
+        saved = config.load_file(path).flat()
+    except ConfigError as error:
+        raise UsageError(f"{logdir} cannot be opened by this version of dreamer: {error}") from error
+    return config.load([], saved | (changes or {}))
+
+
+def load_tensorflow() -> list[tuple[int, int]]:
+    """Import TensorFlow and Keras with all they take from a whole process; return the capabilities of the GPUs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _quiet_imports():
+        import keras
+        import tensorflow as tf
+
+        capabilities = hardware.gpu_capabilities()
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(f"Keras was imported with the backend {keras.backend.backend()}, expected tensorflow")
+    if not capabilities:
+        # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+    return capabilities
+
+
+def choose_precision(precision: str, *, of_run: bool = False, emulate: bool = True) -> tuple[str, str]:
+    """The precision that a key comes to on this machine, and a line that says why; loads TensorFlow.
+
+    of_run: the precision is that of a run so far, and not what the user asks for. emulate: it may be one that this
+    machine only emulates; else that is a UsageError.
+    """
+    capabilities, flags = load_tensorflow(), hardware.cpu_flags()
+    if not emulate and precision in ("bfloat16", "float16"):
+        native, _ = hardware.resolve_precision("auto", flags, capabilities)
+        if native == "float32" or (precision == "float16" and not capabilities):
+            raise UsageError(
+                f"this run computes in {precision}, which this machine only emulates: --precision {precision} goes on "
+                "so, slowly; --precision float32 --resume.allow precision changes its arithmetic from here on"
+            )
+    precision, reason = hardware.resolve_precision(precision, flags, capabilities)
+    reason = reason.replace("as asked for", "that of the run") if of_run else reason
+    return precision, f"precision {precision}: {reason}"
+
+
+def _what_is_missing(logdir):
+    if not logdir.is_dir():
+        return "does not exist: expected the log directory of a run"
+    runs = [str(path.parent) for depth in (1, 2, 3) for path in sorted(logdir.glob("*/" * depth + layout.CONFIG))]
+    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
+    below = f": below it there are {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
+    return f"holds no {layout.CONFIG}, so it is no run{below}"
+
+
+@contextlib.contextmanager
+def _quiet_imports():
+    """Hold back what TensorFlow's libraries print to the standard error while they load, unless loading fails.
+
+    They write to the file descriptor before any setting of theirs is in force.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
