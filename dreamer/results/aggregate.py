@@ -120,7 +120,7 @@ def in_words(summary: Summary) -> str:
     """What was taken together, and what its intervals are."""
     runs = sorted({of.runs for of in summary.methods.values()})
     runs = "1 run" if runs == [1] else f"{' to '.join(map(str, runs[:: max(1, len(runs) - 1)]))} runs"
-    intervals = ": no intervals" if runs == "1 run" else "; bars and bands: 95 % bootstrap intervals"
+    intervals = ": no intervals" if runs == "1 run" else "; 95 % bootstrap intervals"
     return f"{curves.SUITES[summary.suite]}, {len(summary.tasks)} tasks, {runs} a task{intervals}"
 
 
