@@ -23,7 +23,7 @@ test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses 2
 
 docs: $(VENV)/.dev ## Build the site with guides, settings and API reference: site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 soak: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
 	$(BIN)/python scripts/soak.py

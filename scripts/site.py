@@ -2,7 +2,8 @@
 
 Pages that lie elsewhere in the repository, one page of all configs, and a page of the reference for every
 `api/MODULE.md` in the navigation. Links stay written as they are right in the repository, on a code host too, and are
-turned here into links within the site; one that leads nowhere is left as it is, and fails the strict build.
+turned here into links within the site, those to folders into plain text; one that leads nowhere is left as it is, and
+fails the strict build.
 """
 
 import posixpath
@@ -18,10 +19,10 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-FILES = ("LICENSE", "CITATION.cff")
+FILES = ("LICENSE", "CITATION.cff", "runs/published/curves.json", "runs/published/final.json")
 CONFIGS = "configs.md"
 _ROW = re.compile(r"^\|.*$", re.MULTILINE)
-_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")
+_LINK = re.compile(r"(\[[^\]]*\]\()(?!\w+:|#)([^)#\s]+)([^)]*\))")
 
 
 def on_files(files, config):
@@ -42,8 +43,11 @@ def on_page_markdown(markdown, page, **_):
     folder = posixpath.dirname(origins.get(uri, f"docs/{uri}"))
 
     def within_site(match):
-        target = _target(posixpath.normpath(posixpath.join(folder, match[1])))
-        return posixpath.relpath(target, posixpath.dirname(uri) or ".") if target else match[1]
+        text, path, rest = match.groups()
+        path = posixpath.normpath(posixpath.join(folder, path))
+        if target := _target(path):
+            return f"{text}{posixpath.relpath(target, posixpath.dirname(uri) or '.')}{rest}"
+        return text[1:-2] if (ROOT / path).is_dir() else match[0]
 
     # A bar inside of code is escaped for the tables of a code host, and plain in those of Markdown for Python.
     return _LINK.sub(within_site, _ROW.sub(lambda row: row[0].replace(r"\|", "|"), markdown))
@@ -55,7 +59,8 @@ def _target(path):
         return CONFIGS + (f"#{Path(path).stem}" if path != "configs" else "")
     if path in FILES:
         return path
-    return PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+    inside = path.startswith("docs/") and not (ROOT / path).is_dir()
+    return path.removeprefix("docs/") if inside else PAGES.get(path)
 
 
 def _configs():
