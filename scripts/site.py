@@ -59,6 +59,8 @@ def _target(path):
         return CONFIGS + (f"#{Path(path).stem}" if path != "configs" else "")
     if path in FILES:
         return path
+    if module := re.fullmatch(r"(dreamer/[\w/]+)\.py", path):
+        return f"api/{module[1].replace('/', '.')}.md"
     inside = path.startswith("docs/") and not (ROOT / path).is_dir()
     return path.removeprefix("docs/") if inside else PAGES.get(path)
 
