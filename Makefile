@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow soak demo clean
+.PHONY: help setup test test-slow docs soak demo clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -22,6 +22,9 @@ test: setup ## Lint, then the quick tests
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses 2
 
+docs: $(VENV)/.dev ## Build the site with guides, settings and API reference: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 soak: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
 	$(BIN)/python scripts/soak.py
 
@@ -29,7 +32,7 @@ demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for s
 	$(BIN)/python -m dreamer.demo
 
 clean: ## Remove .venv, caches and the demo (runs/demo), but no other runs
-	rm -rf $(VENV) *.egg-info build dist .ruff_cache .pytest_cache runs/demo
+	rm -rf $(VENV) *.egg-info build dist site .ruff_cache .pytest_cache runs/demo
 	find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The files .run, .dev, .cuda and .rendering record that a step succeeded, so that it is not repeated.

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import dreamer
 from dreamer import config
+from dreamer.run.commits import FORMAT
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "your-own-environment.md"
@@ -47,18 +49,103 @@ def test_the_page_can_be_pasted_and_run(tmp_path):
         assert bool(episode["is_terminal"][-1]) == (episode["reward"][-1] == 0)
 
 
-def test_every_metric_of_a_run_is_explained_and_no_other(tmp_path):
-    words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2")
-    command = [sys.executable, "-m", "dreamer", *words, "--steps", "250", "--logdir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def command(*words):
+    done = subprocess.run([sys.executable, "-m", "dreamer", *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    written = {name for line in lines for name in line} - {"step"}
-    page = (DOCS / "what-ails-a-run.md").read_text(encoding="utf-8")
-    explained = set(re.findall(r"`((?:train|eval|episode|time)/\w+)`", page))
-    assert written - explained == set()
-    # model.observation contrastive has it in the place of image_loss.
-    assert explained - written == {"train/state_loss"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that has everything a run can have without a fault: a change of settings and an evaluation too."""
+    folder = tmp_path_factory.mktemp("run")
+    words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2")
+    # Episodes of 30 steps: the first update after the resume, before which a state is committed, is in one at 280.
+    words += ("--env.time_limit", "30", "--logdir", folder)
+    command(*words, "--steps", "230")
+    command(*words, "--steps", "300", "--actor.lr", "1e-4", "--resume.allow", "actor.lr")
+    command("eval", "--logdir", folder, "--episodes", "1")
+    return folder
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_metric_of_a_run_is_explained_and_no_other(run):
+    written = {name for line in lines_of(run / "metrics.jsonl") for name in line} - {"step"}
+    for page in ("what-ails-a-run.md", "files-of-a-run.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        explained = set(re.findall(r"`((?:train|eval|episode|time)/\w+)`", text))
+        # Arrays of a committed state, and GIFs in the events files.
+        explained -= {f"episode/{name}" for name in ("begun", "seeds", "lengths", "actions", "action")}
+        explained -= {"eval/episode", "eval/open_loop"}
+        assert written - explained == set(), page
+        # model.observation contrastive has it in the place of image_loss.
+        assert explained - written == {"train/state_loss"}, page
+
+
+def fields(value):
+    """Every key of JSON objects in each other, but for the names of metrics."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from fields(item)
+    if isinstance(value, dict):
+        yield from value
+
+
+def section(page, title):
+    (found,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    return found
+
+
+def test_every_file_and_field_of_a_run_stands_in_the_page_about_them(run):
+    page = (DOCS / "files-of-a-run.md").read_text(encoding="utf-8")
+    entries = {path.relative_to(run).parts[0] for path in run.rglob("*") if path.is_file()}
+    entries = {re.sub(r"^events\.out\.tfevents\..*", "events.out.tfevents.*", name) for name in entries}
+    assert len(entries) > 10
+    named = {name.partition("/")[0] for name in re.findall(r"`([^`]+)`", page.partition("\n## ")[0])}
+    assert entries - named == set()
+
+    documents = [path for path in run.iterdir() if path.suffix in (".json", ".jsonl")]
+    contents = {
+        path.name: lines_of(path) if path.suffix == ".jsonl" else json.loads(path.read_text()) for path in documents
+    }
+    assert contents["run.json"]["changes"]
+    states = [json.loads(path.read_text()) for path in run.glob("checkpoints/*/state.json")]
+    for title, content in (*contents.items(), ("Checkpoints", states)):
+        explained = set(re.findall(r"`([^`]+)`", section(page, title)))
+        assert len(set(fields(content))) > 2, title
+        assert set(fields(content)) - explained == set(), title
+
+
+def test_every_array_and_name_of_a_run_stands_in_the_page_about_them(run):
+    page = (DOCS / "files-of-a-run.md").read_text(encoding="utf-8")
+    names = set()
+    for path in run.glob("checkpoints/*/arrays.npz"):
+        with np.load(path) as state:
+            names |= {re.sub(r"(step|carry)/.*", r"\1/", name) for name in state.files}
+    assert {"episode/step/", "episode/carry/"} <= names
+    assert [name for name in names if f"`{name}" not in section(page, "Checkpoints")] == []
+    files = {path.name for path in run.glob("checkpoints/*/*")}
+    assert [name for name in files if f"`{name}`" not in section(page, "Checkpoints")] == []
+
+    for path in run.glob("episodes/*.npz"):
+        assert re.fullmatch(r"\d{10}-\d+\.npz", path.name)
+        with np.load(path) as episode:
+            for name in episode.files:
+                assert f"`{name}`" in section(page, "Episodes"), name
+                dtypes = re.findall(
+                    rf"^\|[^|]*`{name}`[^|]*\| \[[^]]*\] (\w+) ", section(page, "Episodes"), re.MULTILINE
+                )
+                assert dtypes in ([str(episode[name].dtype)], []), name
+            assert len(episode["reward"]) == int(path.stem.partition("-")[2])
+    videos = {re.sub(r"^\d{10}", "F" * 10, path.name) for path in run.glob("videos/*")}
+    assert videos == {"FFFFFFFFFF-episode.mp4", "FFFFFFFFFF-open-loop.gif"}
+    assert all(f"`{name}`" in section(page, "Videos") for name in videos)
+
+
+def test_the_page_about_files_tells_the_present_format():
+    page = (DOCS / "files-of-a-run.md").read_text(encoding="utf-8")
+    assert f"every file in it, format {FORMAT}," in page
 
 
 def test_settings_that_the_page_on_metrics_names_exist():
