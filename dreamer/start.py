@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from dreamer import config, envs, hardware
+from dreamer import agents, config, envs, hardware
 from dreamer.config import ConfigError
 from dreamer.envs.rendering import BACKENDS
-from dreamer.run import layout, settings
+from dreamer.run import formats, layout, settings
 
 RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
@@ -25,7 +25,9 @@ class UsageError(ValueError):
 
 
 def check_task(run: config.Config) -> None:
-    """Raise UsageError unless this machine has the run's task."""
+    """Raise UsageError unless there is the run's agent, and this machine has its task."""
+    if run.method not in agents.METHODS:
+        raise UsageError(f"--method: expected one of {' | '.join(agents.METHODS)}, got {formats.shown(run.method)!r}")
     try:
         envs.validate(run.suite, run.task)
     except ValueError as error:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "run": {"config", "formats"},
     "results": {"envs", "formats", "run", "types"},
     "training": {"agents", "envs", "formats", "replay", "results", "run", "seeds", "stops", "types"},
-    "start": {"config", "envs", "hardware", "run"},
+    "start": {"agents", "config", "envs", "formats", "hardware", "run"},  # of the agents, their names
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},

@@ -1,39 +1,19 @@
 """The agent that a config names."""
 
+import importlib
+
 import keras
-
-from dreamer.agents.dreamer import Dreamer
-from dreamer.agents.planet import PlaNet
-from dreamer.agents.random import Random
-
-
-class RunError(ValueError):
-    """A run that cannot do what it is asked for; the message is one line."""
 
 
 def build_agent(config, action_space, *, seed):
     """The agent that `config.method` names, new; `seed` decides its weights and all that it draws.
 
-    Raises RunError as `check` does.
+    Raises RunError where that agent cannot act so.
     """
-    check(config, action_space)
-    if config.method == "random":
-        return Random(action_space, seed=seed)
-    shared = {name: config[name] for name in ("model", "optimizer", "explore", "xla")}
-    shared |= {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}
-    if config.method == "planet":
-        return PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared)
-    return Dreamer(action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared)
+    return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, seed=seed)
 
 
-def check(config, action_space):
-    """Raise RunError where `config.method` cannot act with these actions."""
-    if config.method != "planet":
-        return
-    if action_space.discrete:
-        raise RunError(f"--method planet plans continuous actions, and those of {config.task} are discrete")
-    if config.planner.best > config.planner.candidates:
-        raise RunError(
-            f"--planner.best: expected at most the {config.planner.candidates} of planner.candidates, "
-            f"got {config.planner.best}"
-        )
+def shared(config, seed):
+    """The keyword arguments that all agents with a world model take."""
+    sections = {name: config[name] for name in ("model", "optimizer", "explore", "xla")}
+    return sections | {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}

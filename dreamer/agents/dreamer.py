@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
+from dreamer.agents.build import shared
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
@@ -162,6 +163,13 @@ class Dreamer:
     def open_loop(self, batch, context):
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
         return self._belief.open_loop(batch, context)
+
+
+def build(config, action_space, *, seed):
+    """The Dreamer of a config."""
+    return Dreamer(
+        action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared(config, seed)
+    )
 
 
 def epsilon_greedy(action, epsilon, uniform):

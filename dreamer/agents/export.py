@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from dreamer.agents import RunError
 from dreamer.agents.acting import Draws
-from dreamer.agents.build import RunError
 from dreamer.agents.trained import TrainedAgent
 from dreamer.nets.layers import IMAGE_SHAPE
 from dreamer.types import State

@@ -2,7 +2,9 @@
 
 import tensorflow as tf
 
+from dreamer.agents import RunError
 from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
+from dreamer.agents.build import shared
 from dreamer.behavior.planner import plan
 from dreamer.nets.layers import seed_stream
 from dreamer.nets.optimizer import Optimizer
@@ -101,3 +103,15 @@ class PlaNet:
         noise = random.normal([iterations, rows, candidates, horizon, self.action_space.size])
         seeds = tf.transpose(random.make_seeds(iterations))
         return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]
+
+
+def build(config, action_space, *, seed):
+    """The PlaNet of a config. Raises RunError for discrete actions, and for more elites than candidates."""
+    if action_space.discrete:
+        raise RunError(f"--method planet plans continuous actions, and those of {config.task} are discrete")
+    if config.planner.best > config.planner.candidates:
+        raise RunError(
+            f"--planner.best: expected at most the {config.planner.candidates} of planner.candidates, "
+            f"got {config.planner.best}"
+        )
+    return PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared(config, seed))

@@ -27,3 +27,8 @@ class Random:
     def restore(self, state):
         """Go on with the draws that follow `state`."""
         self._generator.bit_generator.state = state
+
+
+def build(config, action_space, *, seed):
+    """Random actions, whatever else the config says."""
+    return Random(action_space, seed=seed)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from dreamer.agents import RunError
 from dreamer.agents.acting import Draws
-from dreamer.agents.build import RunError
 from dreamer.nets.layers import IMAGE_SHAPE
 from dreamer.types import ActionSpace, Batch, State
 from dreamer.world_model.world_model import preprocess

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dreamer import envs, seeds
-from dreamer.agents.build import RunError
+from dreamer.agents import RunError
 from dreamer.results import video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError

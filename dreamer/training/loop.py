@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents.build import build_agent, check
+from dreamer.agents.build import build_agent
 from dreamer.agents.random import Random
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
@@ -134,7 +134,6 @@ class Run:
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
         self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
-        check(config, self._env.action_space)
         self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dreamer.agents.build import RunError, build_agent
+from dreamer.agents import RunError
+from dreamer.agents.build import build_agent
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.types import ActionSpace
@@ -68,7 +69,7 @@ def saved_action_space(config, prefix):
         shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
         kernel = shapes[f"model_optimizer/_variables/{_INPUT_KERNEL}/.ATTRIBUTES/VARIABLE_VALUE"]
         actions = kernel[0] - config.model.stoch
-        if config.method == "planet":
+        if not any(name.startswith("actor_optimizer/") for name in shapes):  # who plans, plans continuous actions
             return ActionSpace(actions, discrete=False)
         last = 2 * config.actor.layers + 1  # a kernel and a bias for each layer, the output's bias last
         outputs = shapes[f"actor_optimizer/_variables/{last}/.ATTRIBUTES/VARIABLE_VALUE"][0]

@@ -10,7 +10,8 @@ import tensorflow as tf
 from PIL import Image
 
 from dreamer import config
-from dreamer.agents.build import RunError, build_agent
+from dreamer.agents import RunError
+from dreamer.agents.build import build_agent
 from dreamer.agents.dreamer import Dreamer
 from dreamer.envs.toy import GOAL, Dot
 from dreamer.results import video

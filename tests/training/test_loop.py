@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer import config, hardware
-from dreamer.agents.build import RunError
+from dreamer.agents import RunError
 from dreamer.envs import toy
 from dreamer.run import settings
 from dreamer.stops import Stops
