@@ -50,7 +50,7 @@ def default_logdir(run: config.Config) -> Path:
     """Where a run is kept that is given no place."""
     # Names of levels and of environments may hold slashes and colons.
     name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
-    return Path("runs") / name / run.method / str(run.seed)
+    return Path("runs") / name / agents.variant(run) / str(run.seed)
 
 
 def claim_logdir(

@@ -11,6 +11,19 @@ act so; its name in METHODS makes it a value of the key `method`.
 """
 
 METHODS = ("dreamer", "planet", "random")
+_OBJECTIVES = {"contrastive": "contrastive", "none": "reward_only"}  # of the world model, other than images
+
+
+def variant(config) -> str:
+    """The name of a config's method in files and figures, where the paper's ablations have names of their own.
+
+    `dreamer`, `planet`, `random`, `no_value`, `contrastive`, `reward_only`, or several of them joined.
+    """
+    if config.method == "random":
+        return "random"
+    names = [config.method] if config.method != "dreamer" else [] if config.behavior.bootstrap else ["no_value"]
+    names += [_OBJECTIVES[config.model.observation]] if config.model.observation in _OBJECTIVES else []
+    return "_".join(names) or "dreamer"
 
 
 class RunError(ValueError):

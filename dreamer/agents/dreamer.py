@@ -5,7 +5,7 @@ import tensorflow as tf
 from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
-from dreamer.behavior.returns import lambda_return, trajectory_weights
+from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.world_model.rssm import feature
@@ -25,7 +25,7 @@ class Dreamer:
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
-        self._lambda = behavior["return_lambda"] if self._bootstrap else 1.0
+        self._lambda, self._gamma = behavior["return_lambda"], behavior["discount"]
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
         self.action_space = action_space
         seeds = seed_stream(seed)
@@ -71,10 +71,14 @@ class Dreamer:
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
             with tf.GradientTape() as value_tape:  # Opened this late, it has the features as constants.
                 value = self.value(features)
-            beyond = value if self._bootstrap else tf.zeros_like(value)
-            returns = lambda_return(reward, beyond, discount, self._lambda)  # [H - 1, N]
-            weights = trajectory_weights(discount) * self._start_weights(batch.discount)
-            policy_loss = actor_loss(returns, weights)
+            returns = lambda_return(reward, value, discount, self._lambda)  # [H - 1, N]
+            starts = self._start_weights(batch.discount)
+            weights = trajectory_weights(discount) * starts
+            if self._bootstrap:
+                policy_loss = actor_loss(returns, weights)
+            else:  # The value network still learns the returns of this actor, for whoever looks at it.
+                within = reward_sum(reward, discount / self._gamma)  # [N]
+                policy_loss = actor_loss(within, starts * tf.ones_like(within))
             actor_scaled = self.optimizers["actor"].scale(policy_loss)
 
         with value_tape:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dreamer.agents import RunError
+from dreamer.agents import RunError, variant
 from dreamer.agents.acting import Draws
 from dreamer.agents.trained import TrainedAgent
 from dreamer.nets.layers import IMAGE_SHAPE
@@ -90,7 +90,7 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[Pat
     }
     about = {
         "task": f"{agent.config.suite}_{agent.config.task}",
-        "method": agent.config.method,
+        "method": variant(agent.config),
         "frames": agent.frames,
         "updates": agent.updates,
         "action_repeat": agent.config.env.action_repeat,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dreamer.agents import RunError
+from dreamer.agents import RunError, variant
 from dreamer.agents.acting import Draws
 from dreamer.nets.layers import IMAGE_SHAPE
 from dreamer.types import ActionSpace, Batch, State
@@ -60,7 +60,7 @@ class TrainedAgent:
 
     def __repr__(self):
         return (
-            f"<{self.config.method} of {self.config.suite}_{self.config.task} after {self.frames:,} frames, "
+            f"<{variant(self.config)} of {self.config.suite}_{self.config.task} after {self.frames:,} frames, "
             f"{self.updates:,} updates>"
         )
 

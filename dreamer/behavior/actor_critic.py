@@ -67,7 +67,7 @@ def imagine(step, policy, feature, start, noise, seeds):
 
 
 def actor_loss(returns, weights):
-    """Eq. 7, negated: -mean(w V_lambda). returns, weights: [H - 1, N] -> scalar."""
+    """Eq. 7, negated: -mean(w V). returns: V_lambda [H - 1, N], or V_R [N]; weights as they -> scalar."""
     returns.shape.assert_is_compatible_with(weights.shape)
     return -tf.reduce_mean(weights * returns)
 

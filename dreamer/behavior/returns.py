@@ -13,11 +13,21 @@ Features f_1 ... f_H are the imagined successors of a start state; all tensors h
 import tensorflow as tf
 
 
+def reward_sum(reward, going_on):
+    """V_R of the start states (eq. 4), what "No value" maximises: r_1 + ... + r_H, each as likely as it is reached.
+
+    reward: [H, ...]; going_on: [H, ...] without a discount, 1 or the probability that f_tau is no terminal -> [...].
+    Eq. 4 discounts nothing: the horizon bounds the sum, and r_H gives the last imagined action its gradient.
+    """
+    reached = tf.math.cumprod(going_on, 0, exclusive=True)
+    return tf.reduce_sum(tf.stop_gradient(reached) * reward, 0)
+
+
 def lambda_return(reward, value, discount, lambda_):
     """V_lambda (eq. 6) by its recursion: V_tau = r_tau + g_tau ((1 - lambda) v_{tau+1} + lambda V_{tau+1}), V_H = v_H.
 
     reward, value, discount: [H, ...] with H >= 2 -> [H - 1, ...]. lambda 0 gives one-step returns, lambda 1 the
-    discounted sum of all rewards plus the last value (eq. 5 with k = H), without it where values are 0 (V_R, eq. 4).
+    discounted sum of all rewards plus the last value (eq. 5 with k = H).
     """
     horizon = value.shape[0]
     target, targets = value[horizon - 1], []

@@ -15,6 +15,7 @@ from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
 
 NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
+NAMES |= {"no_value": "No value", "contrastive": "Contrastive", "reward_only": "Reward only"}
 SUITES = {name: suite.title for name, suite in envs.SUITES.items()}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
 LONGEST = 1000  # characters of a pattern

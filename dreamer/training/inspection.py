@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dreamer import envs, seeds
-from dreamer.agents import RunError
+from dreamer.agents import RunError, variant
 from dreamer.results import video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
@@ -62,7 +62,7 @@ def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
     _say("mean {mean:.2f}  median {median:.2f}  standard deviation {std:.2f}".format(**statistics))
     result = {
         "task": f"{config.suite}_{config.task}",
-        "method": config.method,
+        "method": variant(config),
         "seed": config.seed,
         "frames": run.frames,
         "updates": run.updates,
@@ -142,7 +142,7 @@ def _restored(config, logdir, seed, best):
         updates = int(getattr(agent, "updates", 0))
         trained = f"after {frames:,} frames, {counted(updates, 'update')}" if updates else "without training"
         trained += ", the best state kept" if is_best else ""
-        _say(f"{config.task}, {config.method} of seed {config.seed} {trained}; episodes of evaluation seed {seed}")
+        _say(f"{config.task}, {variant(config)} of seed {config.seed} {trained}; episodes of evaluation seed {seed}")
         yield Restored(env, agent, frames, updates, is_best)
 
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from dreamer.agents import variant
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.run.files import replacing
@@ -184,7 +185,7 @@ class Recorder:
         if not self.state.scores:
             path.unlink(missing_ok=True)
             return
-        content = {"task": f"{config.suite}_{config.task}", "method": config.method, "seed": config.seed}
+        content = {"task": f"{config.suite}_{config.task}", "method": variant(config), "seed": config.seed}
         content |= {name: [point[axis] for point in self.state.scores] for axis, name in enumerate(("xs", "ys"))}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")

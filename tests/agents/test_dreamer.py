@@ -263,20 +263,22 @@ def test_start_states_that_count_by_hand(make_agent):
 
 
 @pytest.mark.parametrize(
-    ("bootstrap", "returns"),
+    ("bootstrap", "loss"),
     [
-        (True, [6.1192, 5.86, 5.5]),  # 1 + 0.9 (0.2 * 5 + 0.8 * V), from 5 on
-        (False, [2.71, 1.9, 1.0]),  # 1 + 0.9 + 0.81, ...
+        # Returns 6.1192, 5.86 and 5.5: 1 + 0.9 (0.2 * 5 + 0.8 V), from 5 on; weights 1, 0.9 and 0.81.
+        (True, -(6.1192 + 0.9 * 5.86 + 0.81 * 5.5) / 3),
+        (False, -4.0),  # the sum of all rewards (eq. 4)
     ],
 )
-def test_returns_by_hand_with_and_without_what_the_value_expects(make_agent, make_batch, bootstrap, returns):
+def test_the_actors_objective_by_hand_with_and_without_what_the_value_expects(make_agent, make_batch, bootstrap, loss):
     """Every imagined reward is 1 and every value 5; gamma 0.9, lambda 0.8, 4 imagined steps."""
     agent = make_agent(behavior={"bootstrap": bootstrap})
     for out, number in ((agent.world_model.reward_head.out, 1.0), (agent.value.mlp.out, 5.0)):
         out.kernel.assign(tf.zeros_like(out.kernel))
         out.bias.assign([number])
     metrics = agent.train(make_batch())
-    assert float(metrics["imagined_return"]) == pytest.approx(np.mean(returns), rel=1e-5)
+    assert float(metrics["actor_loss"]) == pytest.approx(loss, rel=1e-5)
+    assert float(metrics["imagined_return"]) == pytest.approx((6.1192 + 5.86 + 5.5) / 3, rel=1e-5)
 
 
 def test_without_bootstrap_the_actor_learns_alike_whatever_the_value_says(make_agent, make_batch):

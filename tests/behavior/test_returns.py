@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.behavior.returns import lambda_return, trajectory_weights
+from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
 
 BATCH = 3
 
@@ -100,6 +100,29 @@ def test_gradients_reach_rewards_values_and_discounts():
     np.testing.assert_allclose(by_reward[:, 0], [1, chain, chain**2, 0])
     np.testing.assert_allclose(by_value[:, 1], [0, g * (1 - lambda_), chain * g * (1 - lambda_), chain**2 * g])
     assert (by_discount[:3].numpy() > 0).all()
+
+
+@pytest.mark.parametrize("horizon", [2, 15])
+def test_the_sum_of_all_imagined_rewards(horizon):
+    """Eq. 4 with r = 1: H. Without r_H and with weights it would be 13.13 for H = 15, discounted 13.99."""
+    ones = np.ones((horizon, 3))
+    np.testing.assert_allclose(reward_sum(ones * [1, 2, -1], ones), horizon * np.array([1.0, 2.0, -1.0]))
+
+
+def test_the_sum_of_rewards_that_may_not_be_reached():
+    """1 + 0.5 (2 + 0.4 * 4), whatever follows the last; the second one ends at once."""
+    reward = np.array([[1.0, 7.0], [2.0, 7.0], [4.0, 7.0]])
+    going_on = np.array([[0.5, 0.0], [0.4, 1.0], [0.1, 1.0]])
+    np.testing.assert_allclose(reward_sum(reward, going_on), [2.8, 7.0])
+
+
+def test_every_imagined_reward_has_its_gradient_and_no_end_has_any():
+    reward, going_on = (tf.Variable(x) for x in (np.ones((4, 2)), np.full((4, 2), 0.5)))
+    with tf.GradientTape() as tape:
+        total = reward_sum(reward, going_on)
+    by_reward, by_end = tape.gradient(total, [reward, going_on])
+    np.testing.assert_allclose(by_reward[:, 1], [1, 0.5, 0.25, 0.125])
+    assert by_end is None
 
 
 def test_weights_by_hand():

@@ -1,0 +1,38 @@
+"""Names of the paper's methods and ablations, one overlay each."""
+
+import pytest
+
+from dreamer import agents, config, start
+from dreamer.agents.build import build_agent
+from dreamer.types import ActionSpace
+
+
+@pytest.mark.parametrize(
+    ("overlays", "name"),
+    [
+        ([], "dreamer"),
+        (["planet"], "planet"),
+        (["no_value"], "no_value"),
+        (["contrastive"], "contrastive"),
+        (["reward_only"], "reward_only"),
+        (["no_value", "reward_only"], "no_value_reward_only"),
+        (["planet", "contrastive"], "planet_contrastive"),
+    ],
+)
+def test_an_overlay_names_its_runs(overlays, name):
+    run = config.load(["toy", *overlays], {"seed": 3})
+    assert agents.variant(run) == name
+    assert str(start.default_logdir(run)) == f"runs/toy_dot/{name}/3"
+    changed = {key for key, _, _ in run.diff(config.load(["toy"], {"seed": 3}))}
+    assert changed <= {"method", "behavior.bootstrap", "model.observation"}
+    assert len(changed) == len(overlays)
+
+
+def test_random_actions_have_no_variants():
+    assert agents.variant(config.load(["toy", "no_value", "contrastive"], {"method": "random"})) == "random"
+
+
+def test_planet_does_not_plan_discrete_actions():
+    run = config.load(["atari", "planet", "debug"], {"task": "pong"})
+    with pytest.raises(agents.RunError, match="plans continuous actions, and those of pong are discrete"):
+        build_agent(run, ActionSpace(6, discrete=True), seed=0)
