@@ -343,7 +343,7 @@ def _unknown_key(name: str, where: str) -> str:
     near = [key for key in known if lasts[key] == last]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if not near:
-        close = difflib.get_close_matches(last, set(lasts.values()), n=1)
+        close = difflib.get_close_matches(last, set(lasts.values()), n=1, cutoff=0.75)
         near = [key for key in known if lasts[key] in close]
     hint = f"did you mean {' or '.join(dashes + key for key in near)}?" if near else "`dreamer configs` lists all keys"
     name = formats.one_line(name)

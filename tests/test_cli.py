@@ -72,6 +72,14 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["-seed", "1"], "unexpected argument '-seed'"),
         (["--capacity", "5"], "unknown key --capacity (command line): did you mean --replay.capacity?"),
         (["--steps", "many"], "--steps: expected a whole number (>= 1), got many (command line)"),
+        (["--config", "dmc"], "unknown option --config: did you mean --configs?"),
+        (["--log_dir", "a"], "unknown option --log_dir: did you mean --logdir?"),
+        (["--env.size", "64"], "unknown key --env.size (command line): `dreamer configs` lists all keys"),
+        (["--env.grayscale", "true"], "`dreamer configs` lists all keys"),
+        (
+            ["--configs", "gym", "--task", "ALE/Pong-v5"],
+            "games of Atari are the suite atari: --configs atari --task pong",
+        ),
         (["--configs", "dcm"], "unknown overlay 'dcm': did you mean dmc?"),
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
@@ -423,7 +431,7 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
     [
         (["eval"], "the following arguments are required: --logdir"),
         (["imagine", "--logdir", "run"], "the following arguments are required: --out"),
-        (["eval", "--logdir", "nowhere"], "nowhere does not exist: --logdir takes the log directory of a run"),
+        (["eval", "--logdir", "nowhere"], "nowhere does not exist: expected the log directory of a run"),
         (["eval", "--logdir", "."], ". holds no config.yaml, so it is no run: below it there are half, other, run"),
         (["eval", "--logdir", "empty"], "empty holds no config.yaml, so it is no run"),
         (["eval", "--logdir", "other"], "other cannot be opened by this version of dreamer: unknown key model.size "),

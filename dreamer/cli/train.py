@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,9 @@ With --resume.allow these too, since they change what is learned:
 
   dreamer --configs dmc --task walker_walk
   dreamer --configs dmc --task cheetah_run --seed 1 --steps 1e6 --logdir runs/cheetah"""
+
+
+OPTIONS = ("configs", "logdir", "profile", "resume.allow", "help")  # those that are no keys
 
 
 class TrainWords(NamedTuple):
@@ -73,9 +77,15 @@ def parse_train(words: list[str]) -> TrainWords:
                 logdir = to_path(values[0])
             except argparse.ArgumentTypeError as error:
                 raise UsageError(f"--logdir: {error}") from error
+        elif (near := difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.8)) and not _is_key(name):
+            raise UsageError(f"unknown option --{name}: did you mean --{near[0]}?")
         else:
             overrides[name] = values[0]
     return TrainWords(overlays, overrides, logdir, allowed, profile)
+
+
+def _is_key(name: str) -> bool:
+    return any(key.name.endswith(name) for key in config.describe())
 
 
 def train(words: list[str], active: stops.Stops) -> int:

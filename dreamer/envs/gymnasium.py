@@ -122,6 +122,8 @@ def find(task: str) -> str | Callable:
                 "can it be made: put it into a module to find it elsewhere too"
             )
         hint = "" if colon else "; MODULE:ID imports a module that registers its own"
+        if environment_id.startswith("ALE/"):
+            hint = "; games of Atari are the suite atari: --configs atari --task pong, as `dreamer tasks` lists them"
         raise ValueError(unknown("environment of gymnasium", environment_id, gymnasium.registry) + hint)
     return environment_id
 
