@@ -2,16 +2,18 @@
 
 import keras
 
+from dreamer import keys
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.agents.random import Random
+from dreamer.types import ActionSpace
 
 
 class RunError(ValueError):
     """A run that cannot do what it is asked for; the message is one line."""
 
 
-def build_agent(config, action_space, *, seed):
+def build_agent(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> Dreamer | PlaNet | Random:
     """The agent that `config.method` names, new; `seed` decides its weights and all that it draws.
 
     Raises RunError as `check` does.
@@ -26,7 +28,7 @@ def build_agent(config, action_space, *, seed):
     return Dreamer(action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared)
 
 
-def check(config, action_space):
+def check(config: keys.Keys, action_space: ActionSpace) -> None:
     """Raise RunError where `config.method` cannot act with these actions."""
     if config.method != "planet":
         return
