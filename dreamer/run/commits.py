@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -61,10 +61,11 @@ class Commits:
         partial = self._folder / f".{final.name}.partial"
         self._sweep()
         partial.mkdir()
+        named: dict[str, Any] = dict(arrays)
         try:
             write_weights(partial / WEIGHTS)
             with open(partial / _ARRAYS, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
+                np.savez(file, **named)
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
             values = {"format": FORMAT, **state, "checksums": checksums}
             checksum = _state_checksum(values)
