@@ -17,6 +17,7 @@ setup: $(VENV)/.dev $(VENV)/.cuda $(VENV)/.rendering ## Make .venv with all that
 test: setup ## Lint, then the quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: setup ## The tests that take minutes
@@ -32,7 +33,7 @@ demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for s
 	$(BIN)/python -m dreamer.demo
 
 clean: ## Remove .venv, caches and the demo (runs/demo), but no other runs
-	rm -rf $(VENV) *.egg-info build dist site .ruff_cache .pytest_cache runs/demo
+	rm -rf $(VENV) *.egg-info build dist site .ruff_cache .mypy_cache .pytest_cache runs/demo
 	find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The files .run, .dev, .cuda and .rendering record that a step succeeded, so that it is not repeated.

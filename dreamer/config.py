@@ -14,7 +14,9 @@ colon, and what others have instead after semicolons: `(TF2; paper: 300).`
 import difflib
 import functools
 import math
+import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -55,12 +57,12 @@ class Range:
     open_low: bool
     open_high: bool
 
-    def __contains__(self, value):
+    def __contains__(self, value: float) -> bool:
         above = self.low is None or value > self.low or (value == self.low and not self.open_low)
         below = self.high is None or value < self.high or (value == self.high and not self.open_high)
         return above and below
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.low is not None and self.high is not None and not self.open_low and not self.open_high:
             return f"{self.low:g}..{self.high:g}"
         low = None if self.low is None else f"{'>' if self.open_low else '>='} {self.low:g}"
@@ -74,10 +76,10 @@ class Choices:
 
     names: tuple
 
-    def __contains__(self, value):
+    def __contains__(self, value: object) -> bool:
         return value in self.names
 
-    def __str__(self):
+    def __str__(self) -> str:
         return " | ".join(self.names)
 
 
@@ -121,7 +123,7 @@ class Config(keys.Keys):
         """Dotted key to value, in the order of configs/defaults.yaml."""
         return {key: value for key, value, _ in _flatten(self._values, "")}
 
-    def replace(self, **values) -> "Config":
+    def replace(self, **values: Any) -> "Config":
         """A copy with some values changed, `config.replace(**{"replay.batch": 16})`; raises ConfigError like `load`."""
         flat = self.flat()
         replaced = _lay_over(flat, [(key, value, "replace") for key, value in values.items()])
@@ -133,7 +135,7 @@ class Config(keys.Keys):
         theirs = other.flat()
         return [(key, value, theirs[key]) for key, value in self.flat().items() if value != theirs[key]]
 
-    def save(self, path) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write YAML that `load_file` reads back; comments say which values are not the defaults, and whose they are.
 
         Atomic: a reader sees the old file or the new one.
@@ -146,12 +148,13 @@ class Config(keys.Keys):
             yaml.dump(_commented(self._values, self._origins), file)
 
 
-def load(overlays=(), overrides=None) -> Config:
+def load(overlays: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
     """The defaults, then the overlays configs/NAME.yaml in order, then command-line values.
 
     overrides: dotted key to value; a string is read as the type of its key. Raises ConfigError.
     """
-    values, origins = {key.name: key.value for key in describe()}, {}
+    values: dict[str, Any] = {key.name: key.value for key in describe()}
+    origins: dict[str, str] = {}
     for name in overlays:
         path = overlay_path(name)
         entries = _read(path)
@@ -162,7 +165,7 @@ def load(overlays=(), overrides=None) -> Config:
     return Config(_nest(values), origins | dict.fromkeys(overrides, COMMAND_LINE))
 
 
-def load_file(path) -> Config:
+def load_file(path: str | os.PathLike) -> Config:
     """A config that `Config.save` wrote, also that of an older release. Raises ConfigError.
 
     No default slips in unseen: a key that the file lacks takes the value that stands for what releases without the key
@@ -176,7 +179,7 @@ def load_file(path) -> Config:
     return Config(_nest({key.name: values[key.name] for key in describe()}))
 
 
-def filled_in(path) -> dict[str, Any]:
+def filled_in(path: str | os.PathLike) -> dict[str, Any]:
     """The keys that a saved config lacks, being older than they are, with the values that `load_file` gives them."""
     present = {name for name, _, _ in _read(Path(path))}
     return {key.name: key.before for key in describe() if key.name not in present and key.before is not None}
@@ -233,7 +236,7 @@ def _schema() -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
-def _document(lines: list[str], name: str, value, where: str) -> Key:
+def _document(lines: list[str], name: str, value: Any, where: str) -> Key:
     line = lines[int(where.rpartition(":")[2]) - 1]
     match = _COMMENT.search(line.rstrip())
     if not match:
@@ -268,7 +271,7 @@ def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:
     return Range(low, high, open_low=bool(match["open_low"]), open_high=match["close"] == ")")
 
 
-def _parse(path: Path):
+def _parse(path: Path) -> dict:
     try:
         return formats.yaml_tree(path, comments=True)
     except formats.FormatError as error:
@@ -283,7 +286,7 @@ def _read(path: Path) -> list[tuple[str, Any, str]]:
     return list(_flatten(_parse(path), _shown(path)))
 
 
-def _commented(values: dict, origins: dict[str, str], prefix: str = ""):
+def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:
     """The values as a tree that YAML writes with a comment at each key in `origins`."""
     from ruamel.yaml.comments import CommentedMap
 
@@ -296,7 +299,7 @@ def _commented(values: dict, origins: dict[str, str], prefix: str = ""):
     return tree
 
 
-def _flatten(tree: dict, file: str, prefix: str = ""):
+def _flatten(tree: dict, file: str, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Yield (dotted key, value, where) for every leaf; where is file:line if the tree came from a file."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -306,13 +309,13 @@ def _flatten(tree: dict, file: str, prefix: str = ""):
             yield key, value, f"{file}:{_line(tree, name)}" if hasattr(tree, "lc") else file
 
 
-def _line(tree, name) -> int:
+def _line(tree: Any, name: str) -> int:
     # A key that is merged in, `<<: {key: value}`, has no line of its own.
     return (tree.lc.key(name) if name in (tree.lc.data or ()) else (tree.lc.line,))[0] + 1
 
 
 def _nest(flat: dict[str, Any]) -> dict:
-    tree = {}
+    tree: dict[str, Any] = {}
     for key, value in flat.items():
         *parents, last = key.split(".")
         section = tree
@@ -322,7 +325,7 @@ def _nest(flat: dict[str, Any]) -> dict:
     return tree
 
 
-def _lay_over(values: dict, entries) -> dict:
+def _lay_over(values: dict, entries: Iterable[tuple[str, Any, str]]) -> dict:
     values = dict(values)
     for name, value, where in entries:
         key = _schema().get(name)
@@ -354,7 +357,7 @@ def _dashes(where: str) -> str:
     return "--" if where == COMMAND_LINE else ""
 
 
-def _check(key: Key, value, where: str):
+def _check(key: Key, value: Any, where: str) -> Any:
     """The value as the key's type. A string is read as that type; raises ConfigError."""
     result = _convert(value, key.type)
     if result is None or (key.allowed is not None and result not in key.allowed):
@@ -363,7 +366,7 @@ def _check(key: Key, value, where: str):
     return result
 
 
-def _in_words(value, kind: type) -> str:
+def _in_words(value: Any, kind: type) -> str:
     """A value that was refused, for a message: on one line, and no longer than one reads."""
     try:
         text = repr(value) if kind is str else str(value)
@@ -373,7 +376,7 @@ def _in_words(value, kind: type) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _convert(value, kind: type):
+def _convert(value: Any, kind: type) -> Any:
     """The value as int, float, bool or str without losing anything, None where that cannot be."""
     if kind is str:
         # What cannot be printed could not be saved either, or would not read back the same.

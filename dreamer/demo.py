@@ -2,10 +2,14 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dreamer.cli.main import main as command
 from dreamer.results import curves, horizon, plot, published, report, runs, scores
+from dreamer.results.published import Published
+from dreamer.results.runs import Run
 from dreamer.run import formats
 
 TASK, STEPS, OVERLAYS = "cheetah_run", 20_000, ("dmc", "small")
@@ -13,7 +17,7 @@ MINUTES = "10 minutes on 2 cores"
 OUT = Path("runs") / "demo"
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Train, or go on with an earlier demo, and summarise. `arguments` go to `dreamer train` as well."""
     run = OUT / TASK
     if frames_evaluated(run) < STEPS:
@@ -41,13 +45,13 @@ def main(arguments):
     return 0
 
 
-def frames_evaluated(run):
+def frames_evaluated(run: Path) -> int:
     """Frames of the newest evaluation in `run`; 0 where there is none."""
     path = run / scores.FILENAME
     return scores.read(path)[0].xs[-1] if path.exists() else 0
 
 
-def rows(run, theirs):
+def rows(run: Run, theirs: Published) -> Iterator[tuple[str, float, str]]:
     """(name, return, where it comes from) of random actions, of the run's first and last evaluation, and published."""
     directory, (xs, ys) = run.scores.path.parent, (run.scores.xs, run.scores.ys)
     episodes = run.settings.get("loop.eval_episodes")
@@ -58,14 +62,14 @@ def rows(run, theirs):
         yield "first evaluation", ys[0], f"after {xs[0]:,} frames{of}"
     yield "last evaluation", ys[-1], f"after {xs[-1]:,} frames{of}"
     final = theirs.scores(run.scores.task)
-    best = max(final, key=final.get, default=None)
+    best = max(final, key=lambda method: final[method], default=None)
     for row, method in (("published", "dreamer"), ("best known", best)):
         if method in final and (row == "published" or method != "dreamer"):
             name, frames, _ = theirs.methods[method]
             yield row, final[method], f"{name}, after {frames:,} frames"
 
 
-def facts(run):
+def facts(run: Run) -> Iterator[str]:
     """Lines that say how long the run took and on what, and how far ahead its world model can see."""
     machines = list(dict.fromkeys(map(runs.machine_in_words, run.machines)))
     updates = run.metrics.get("train/updates", ((), (0,)))[1][-1]
@@ -76,7 +80,7 @@ def facts(run):
         yield f"What the world model imagines is {horizon.in_words(model, repeat, 'image')}."
 
 
-def pictures(directory, run, theirs):
+def pictures(directory: Path, run: Run, theirs: Published) -> Iterator[tuple[Path, str]]:
     """Copy or draw what there is to see, and yield (file, what it shows)."""
     yield plot.main_figure([directory], OUT / "curve.png", published=theirs)[0], "learning curve"
     for video, name, what in (
@@ -87,16 +91,16 @@ def pictures(directory, run, theirs):
             yield Path(shutil.copy(video, OUT / name)), what
 
 
-def random_policy(directory):
+def random_policy(directory: Path) -> dict[str, Any] | None:
     """The run's random.json; None without a usable one: an interrupted run may have none, and nothing depends on it."""
     try:
-        content = formats.document(directory / "random.json")
+        content: Any = formats.document(directory / "random.json")
         return {"mean": float(content["mean"]), "episodes": int(content["episodes"])}
     except (ValueError, TypeError, KeyError):
         return None
 
 
-def mean_of(episodes):
+def mean_of(episodes: int) -> str:
     """How a return over so many episodes is named."""
     return "1 episode" if episodes == 1 else f"mean of {episodes} episodes"
 

@@ -230,7 +230,7 @@ def check_packages(requirements: Path = REQUIREMENTS) -> list[Check]:
     if requirements.is_file():
         lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     else:
-        lines = metadata.requires(DISTRIBUTION)
+        lines = metadata.requires(DISTRIBUTION) or []
     checks = []
     for required in (Requirement(line) for line in lines if line):
         if required.marker and not required.marker.evaluate():

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16")
@@ -56,7 +57,9 @@ def unseen_gpu(tensorflow: str, driver: str | Path = "/proc/driver/nvidia/gpus")
     )
 
 
-def resolve_precision(name: str, cpu_flags, gpu_capabilities) -> tuple[str, str]:
+def resolve_precision(
+    name: str, cpu_flags: Collection[str], gpu_capabilities: Sequence[tuple[int, int]]
+) -> tuple[str, str]:
     """Turn a name of the key `precision` into (float32, bfloat16 or float16, the reason in words).
 
     Training runs on the first GPU if there is one, so that its capability (major, minor) decides, else on the CPU.

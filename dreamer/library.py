@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def load(logdir: Folder, best: bool = False, *, precision: str | None = None, se
     return TrainedAgent(agent, run, frames=frames, best=is_best)
 
 
-def environment(logdir: Folder, **keys) -> envs.Env:
+def environment(logdir: Folder, **keys: Any) -> envs.Env:
     """The environment in which the agent of a run is evaluated: reset(seed), step(action), close(); see envs.Env.
 
     keys: others for the section env of its config, such as renderer="osmesa". Raises ValueError where this machine
@@ -65,7 +65,7 @@ def train(
     env: Callable | None = None,
     allow: Iterable[str] = (),
     profile: bool = False,
-    **more,
+    **more: Any,
 ) -> Path:
     """Train, or go on with the run in `logdir`, as the command does; return the log directory when it is finished.
 
@@ -120,7 +120,7 @@ def episodes(logdir: Folder) -> Iterator[dict[str, np.ndarray]]:
     return _episodes(Path(logdir) / layout.EPISODES)
 
 
-def _episodes(folder):
+def _episodes(folder: Path) -> Iterator[dict[str, np.ndarray]]:
     for path in replay.stored_paths(folder):
         try:
             yield replay.load(path)
@@ -134,7 +134,7 @@ def metrics(logdir: Folder) -> list[dict]:
     Each has step, in frames, and the metrics of a round or of an evaluation; what a line lacks is NaN to pandas.
     """
     _open(logdir)
-    problems = []
+    problems: list[str] = []
     rows = list(formats.step_lines(Path(logdir) / layout.METRICS, problems))
     for problem in problems:
         _warn(problem)
@@ -173,13 +173,13 @@ def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool 
     return writer.export(agent, Path(out), with_model=with_model)
 
 
-def _open(logdir, **changes):
+def _open(logdir: Folder, **changes: Any) -> config.Config:
     changes = {key: value for key, value in changes.items() if value is not None}
     return start.open_config(Path(logdir), changes)
 
 
 @contextlib.contextmanager
-def _precision(name):
+def _precision(name: str) -> Iterator[None]:
     """What is built in the block computes in a precision; the policy of the process is as before then."""
     import keras
 
@@ -191,5 +191,5 @@ def _precision(name):
         keras.config.set_dtype_policy(before)
 
 
-def _warn(line):
+def _warn(line: str) -> None:
     warnings.warn(line, stacklevel=3)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dreamer import agents, config, envs, hardware
@@ -125,7 +125,7 @@ def choose_precision(precision: str, *, of_run: bool = False, emulate: bool = Tr
     return precision, f"precision {precision}: {reason}"
 
 
-def _what_is_missing(logdir):
+def _what_is_missing(logdir: Path) -> str:
     if not logdir.is_dir():
         return "does not exist: expected the log directory of a run"
     runs = [str(path.parent) for depth in (1, 2, 3) for path in sorted(logdir.glob("*/" * depth + layout.CONFIG))]
@@ -135,7 +135,7 @@ def _what_is_missing(logdir):
 
 
 @contextlib.contextmanager
-def _quiet_imports():
+def _quiet_imports() -> Iterator[None]:
     """Hold back what TensorFlow's libraries print to the standard error while they load, unless loading fails.
 
     They write to the file descriptor before any setting of theirs is in force.

@@ -16,6 +16,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 2.0  # seconds that a command which only reads has for tidying up
@@ -24,7 +26,7 @@ GRACE = 2.0  # seconds that a command which only reads has for tidying up
 class Stopped(BaseException):
     """A signal asked the command to end; `code` is the exit code, 128 + the signal's number. saved: see `_told`."""
 
-    def __init__(self, number, saved=False):
+    def __init__(self, number: int, saved: bool = False):
         super().__init__(_told(number, saved))
         self.code = 128 + number
 
@@ -35,12 +37,12 @@ class Stops:
     signal: number of the first signal that `noting` has noted, None before.
     """
 
-    def __init__(self):
-        self.signal = None
+    def __init__(self) -> None:
+        self.signal: int | None = None
         self._noting = self._nothing_to_lose = False
         self._left = threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> "Stops":
         # nohup and some job systems have SIGHUP ignored: a run that was told to outlive its terminal does.
         taken = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
         self._reading, self._writing = socket.socketpair()
@@ -51,7 +53,7 @@ class Stops:
         threading.Thread(target=self._watch, daemon=True, name="stops").start()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._left.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -59,7 +61,7 @@ class Stops:
         self._writing.close()
 
     @contextlib.contextmanager
-    def noting(self):
+    def noting(self) -> Iterator["Stops"]:
         """In the block the first stop is only noted."""
         self._noting = True
         try:
@@ -68,7 +70,7 @@ class Stops:
             self._noting = False
 
     @contextlib.contextmanager
-    def nothing_to_lose(self):
+    def nothing_to_lose(self) -> Iterator[None]:
         """In the block, within `noting`, a stop ends the process at once: all that it did is on disk."""
         self._nothing_to_lose = True
         try:
@@ -78,7 +80,7 @@ class Stops:
         finally:
             self._nothing_to_lose = False
 
-    def _handle(self, number, frame):
+    def _handle(self, number: int, frame: object) -> None:
         if self._nothing_to_lose:
             _leave(number, saved=True)
         if self._noting and self.signal is None:
@@ -86,7 +88,7 @@ class Stops:
             return
         raise Stopped(int(number))
 
-    def _watch(self):
+    def _watch(self) -> None:
         with contextlib.suppress(OSError):
             while data := self._reading.recv(1):
                 number = data[0]
@@ -98,12 +100,12 @@ class Stops:
                     threading.Thread(target=self._leave_after_grace, args=(number,), daemon=True).start()
         self._reading.close()
 
-    def _leave_after_grace(self, number):
+    def _leave_after_grace(self, number: int) -> None:
         if not self._left.wait(GRACE):
             _leave(number, saved=False)
 
 
-def _told(number, saved):
+def _told(number: int, saved: bool) -> str:
     """What is said of a stop. saved: whether a run is on disk as it was at that moment."""
     return signal.Signals(number).name + (": all is saved, and the same command goes on from there" if saved else "")
 
@@ -116,25 +118,25 @@ class Interrupts:
     signal arrives.
     """
 
-    def __init__(self):
-        self.signal = None
+    def __init__(self) -> None:
+        self.signal: int | None = None
         self._noting = False
-        self._previous = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._previous = {number: signal.signal(number, self._handle) for number in taken}
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self.signal and kind is None:
             self._raise(self.signal)
 
     @contextlib.contextmanager
-    def noting(self):
+    def noting(self) -> Iterator["Interrupts"]:
         """In the block the first stop is only noted."""
         self._noting = True
         try:
@@ -143,7 +145,7 @@ class Interrupts:
             self._noting = False
 
     @contextlib.contextmanager
-    def nothing_to_lose(self):
+    def nothing_to_lose(self) -> Iterator[None]:
         """In the block, within `noting`, a stop is raised: all that the training did is on disk."""
         if self.signal:
             self._raise(self.signal)
@@ -153,20 +155,20 @@ class Interrupts:
         finally:
             self._noting = noting
 
-    def _handle(self, number, frame):
+    def _handle(self, number: int, frame: object) -> None:
         if self._noting and self.signal is None:
             self.signal = int(number)
             return
         self._raise(number)
 
-    def _raise(self, number):
+    def _raise(self, number: int) -> NoReturn:
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped(int(number))
 
 
 _leaving = threading.Lock()
 
 
-def _leave(number, saved):
+def _leave(number: int, saved: bool) -> NoReturn:
     """End the process without asking the main thread, which may be inside a library. saved: see `_told`."""
     if not _leaving.acquire(blocking=False):
         threading.Event().wait()  # The other thread is about to end the process.

@@ -22,12 +22,12 @@ MAY_IMPORT = {
     "nets": {"types"},
     "world_model": {"nets", "types"},
     "behavior": {"nets", "types"},
-    "agents": {"behavior", "world_model", "nets", "types"},
+    "agents": {"behavior", "keys", "world_model", "nets", "types"},
     "envs": {"types"},
     "replay": {"formats", "types"},
     "run": {"config", "formats"},
     "results": {"envs", "formats", "run", "types"},
-    "training": {"agents", "envs", "formats", "replay", "results", "run", "seeds", "stops", "types"},
+    "training": {"agents", "config", "envs", "formats", "keys", "replay", "results", "run", "seeds", "stops", "types"},
     "start": {"agents", "config", "envs", "formats", "hardware", "run"},  # of the agents, their names
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},

@@ -93,7 +93,8 @@ def test_changelog_and_citation_are_of_this_version():
 def test_the_hooks_lint_as_make_test_does():
     config = formats.yaml_tree(ROOT / ".pre-commit-config.yaml")
     hooks = [hook["entry"] for repository in config["repos"] for hook in repository["hooks"]]
-    recipe = re.findall(r"^\t\$\(BIN\)/(ruff .*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.findall(r"^\t\$\(BIN\)/((?:ruff|mypy)\b.*)$", makefile, re.MULTILINE)
     assert hooks == [f".venv/bin/{command}" for command in recipe] != []
 
 

@@ -10,11 +10,13 @@ An agent is a module with a function build(config, action_space, *, seed), which
 act so; its name in METHODS makes it a value of the key `method`.
 """
 
+from dreamer.keys import Keys
+
 METHODS = ("dreamer", "planet", "random")
 _OBJECTIVES = {"contrastive": "contrastive", "none": "reward_only"}  # of the world model, other than images
 
 
-def variant(config) -> str:
+def variant(config: Keys) -> str:
     """The name of a config's method in files and figures, where the paper's ablations have names of their own.
 
     `dreamer`, `planet`, `random`, `no_value`, `contrastive`, `reward_only`, or several of them joined.

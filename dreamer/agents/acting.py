@@ -1,9 +1,15 @@
 """What the agents share when they act: the belief about the present, and what is expected from there on."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from dreamer.world_model.world_model import preprocess
+from dreamer.types import Batch, State
+from dreamer.world_model.world_model import WorldModel, preprocess
+
+Carry = tuple[State, tf.Tensor]  # the posterior state and the action that was taken in it, each with B rows
 
 
 class Belief:
@@ -13,14 +19,16 @@ class Belief:
     `actions` is the size of the action, `random` the generator that all noise is drawn from.
     """
 
-    def __init__(self, world_model, actions, random):
+    def __init__(self, world_model: WorldModel, actions: int, random: "tf.random.Generator | Draws"):
         self._world_model, self._actions, self._random = world_model, actions, random
 
-    def initial(self):
+    def initial(self) -> Carry:
         """Carry before the first step: the zero state and no action, for one environment."""
         return self._world_model.rssm.initial(1), tf.zeros([1, self._actions])
 
-    def filter(self, image, is_first, carry, random):
+    def filter(
+        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: "tf.random.Generator | Draws"
+    ) -> State:
         """Posterior state after one more observation; an episode begins with the zero state and no action.
 
         image: [B, 64, 64, 3] uint8, is_first: [B]; random: a generator, or Draws -> State [B, ...].
@@ -32,12 +40,12 @@ class Belief:
         return self._world_model.rssm.obs_step(state, action, embed, is_first, noise)
 
     @tf.function(reduce_retracing=True)
-    def open_loop(self, batch, context):
+    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
         noise = self.noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.
         return self._world_model.open_loop(batch, noise, context)
 
-    def noise(self, shape):
+    def noise(self, shape: Sequence[int | tf.Tensor]) -> tf.Tensor:
         """Standard-normal draws for the stochastic state: [*shape, S]."""
         return self._random.normal([*shape, self._world_model.rssm.stoch])
 
@@ -49,37 +57,39 @@ class Draws:
     drawn before it.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: tf.Tensor):
         self._seed, self._count = tf.stack([seed, tf.zeros_like(seed)]), 0
 
-    def normal(self, shape):
+    def normal(self, shape: Sequence[int | tf.Tensor]) -> tf.Tensor:
         """Standard-normal numbers, float32."""
         return tf.random.stateless_normal(shape, self._next())
 
-    def uniform(self, shape):
+    def uniform(self, shape: Sequence[int | tf.Tensor]) -> tf.Tensor:
         """Numbers in [0, 1), float32."""
         return tf.random.stateless_uniform(shape, self._next())
 
-    def make_seeds(self, count):
+    def make_seeds(self, count: int) -> tf.Tensor:
         """Seeds for stateless draws: [2, count] int64."""
         return tf.random.stateless_uniform([2, count], self._next(), None, None, tf.int64)
 
-    def _next(self):
+    def _next(self) -> tf.Tensor:
         self._count += 1
         return tf.random.fold_in(self._seed, self._count)
 
 
-def rows_of(tensor):
+def rows_of(tensor: tf.Tensor) -> int | tf.Tensor:
     """B of a tensor [B, ...]: a number where the graph knows it, else a scalar tensor."""
     return tf.shape(tensor)[0] if tensor.shape[0] is None else tensor.shape[0]
 
 
-def act_once(policy, observation, carry):
+def act_once(
+    policy: Callable[..., tuple[tf.Tensor, Carry]], observation: Mapping[str, Any], carry: Carry
+) -> tuple[np.ndarray, Carry]:
     """One action [A] of a batched policy(image, is_first, carry) for one observation, and the new carry."""
     action, carry = policy(observation["image"][None], np.asarray(observation["is_first"])[None], carry)
     return action[0].numpy(), carry
 
 
-def exploration_noise(action, scale, noise):
+def exploration_noise(action: tf.Tensor, scale: float, noise: tf.Tensor) -> tf.Tensor:
     """clip(action + scale * noise, -1, 1) (paper, Appendix A). action, noise (standard normal): [..., A]."""
     return tf.clip_by_value(action + scale * noise, -1.0, 1.0)

@@ -1,19 +1,23 @@
 """The agent that a config names."""
 
 import importlib
+from typing import Any
 
 import keras
 
+from dreamer.keys import Keys
+from dreamer.types import ActionSpace
 
-def build_agent(config, action_space, *, seed):
+
+def build_agent(config: Keys, action_space: ActionSpace, *, seed: int) -> Any:
     """The agent that `config.method` names, new; `seed` decides its weights and all that it draws.
 
-    Raises RunError where that agent cannot act so.
+    agents/__init__.py has what an agent can do. Raises RunError where this one cannot act so.
     """
     return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, seed=seed)
 
 
-def shared(config, seed):
+def shared(config: Keys, seed: int) -> dict[str, Any]:
     """The keyword arguments that all agents with a world model take."""
     sections = {name: config[name] for name in ("model", "optimizer", "explore", "xla")}
     return sections | {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}

@@ -1,13 +1,19 @@
 """Dreamer (paper, Algorithm 1): a world model, and an actor and a value network trained in its imagination."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
+from dreamer import keys
+from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
+from dreamer.types import ActionSpace, Batch, State
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel
 
@@ -20,7 +26,18 @@ class Dreamer:
     """
 
     def __init__(
-        self, action_space, *, model, actor, value, behavior, optimizer, explore, seed, loss_scale=False, xla=False
+        self,
+        action_space: ActionSpace,
+        *,
+        model: keys.Model,
+        actor: keys.Actor,
+        value: keys.Value,
+        behavior: keys.Behavior,
+        optimizer: keys.Optimizer,
+        explore: keys.Explore,
+        seed: int,
+        loss_scale: bool = False,
+        xla: bool = False,
     ):
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
@@ -33,7 +50,7 @@ class Dreamer:
         self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
         self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
         self.value = Value(width, seeds=seeds, **value)
-        networks = {"model": self.world_model, "actor": self.actor, "value": self.value}
+        networks: dict[str, Any] = {"model": self.world_model, "actor": self.actor, "value": self.value}
         self.optimizers = {
             name: Optimizer(
                 network.trainable_variables, lr=learning_rates[name], loss_scale=loss_scale, name=name, **optimizer
@@ -43,9 +60,10 @@ class Dreamer:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
-        self.train = tf.function(self.train, jit_compile=True if xla else None)
+        compiled = tf.function(self.train, jit_compile=True if xla else None)
+        self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
-    def checkpoint(self):
+    def checkpoint(self) -> dict[str, Any]:
         """Networks, optimisers, update counter and random generator, by name."""
         return {
             "world_model": self.world_model,
@@ -56,7 +74,7 @@ class Dreamer:
             "random": self.random,
         }
 
-    def train(self, batch):
+    def train(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update of all three networks from a Batch. Returns scalar metrics.
 
         Each tape covers one loss and each optimiser holds one network's variables, so that a gradient reaches a network
@@ -103,7 +121,7 @@ class Dreamer:
             "actor_entropy": tf.reduce_mean(entropy),
         }
 
-    def _start_weights(self, discount):
+    def _start_weights(self, discount: tf.Tensor) -> tf.Tensor | float:
         """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T].
 
         The losses are means over all N, so that such a start counts there with 0. Windows of the releases end with
@@ -111,7 +129,7 @@ class Dreamer:
         """
         return flatten_leading(discount[:, :-1], 0)[0] if self._has_discount_head else 1.0
 
-    def _imagine(self, posterior):
+    def _imagine(self, posterior: State) -> tf.Tensor:
         """H steps from every posterior state [B, T, ...]: features [H, N, F]."""
         if self._has_discount_head:  # The last step may be terminal: nothing to imagine from there.
             posterior = tf.nest.map_structure(lambda x: x[:, :-1], posterior)
@@ -125,25 +143,27 @@ class Dreamer:
             tf.transpose(self.random.make_seeds(self._horizon)),
         )
 
-    def initial(self):
+    def initial(self) -> Carry:
         """Carry before the first step, for one environment."""
         return self._belief.initial()
 
-    def act(self, observation, carry, explore):
+    def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
         return act_once(self.explore if explore else self.evaluate, observation, carry)
 
     @tf.function
-    def evaluate(self, image, is_first, carry):
+    def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Mode actions, see `policy`."""
         return self.policy(image, is_first, carry, self.random, explore=False)
 
     @tf.function
-    def explore(self, image, is_first, carry):
+    def explore(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Sampled actions with noise, see `policy`."""
         return self.policy(image, is_first, carry, self.random, explore=True)
 
-    def policy(self, image, is_first, carry, random, *, explore):
+    def policy(
+        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
+    ) -> tuple[tf.Tensor, Carry]:
         """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
 
         random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: sampled actions with
@@ -164,19 +184,19 @@ class Dreamer:
             action = exploration_noise(action, self._explore["noise"], random.normal(tf.shape(action)))
         return action, (state, action)
 
-    def open_loop(self, batch, context):
+    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
         return self._belief.open_loop(batch, context)
 
 
-def build(config, action_space, *, seed):
+def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> Dreamer:
     """The Dreamer of a config."""
     return Dreamer(
         action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared(config, seed)
     )
 
 
-def epsilon_greedy(action, epsilon, uniform):
+def epsilon_greedy(action: tf.Tensor, epsilon: float | tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     """With probability epsilon a uniformly random choice (paper, Appendix A). action: [B, A] one-hot.
 
     uniform: [2, B] in [0, 1); the first row decides whether, the second which.
@@ -186,10 +206,10 @@ def epsilon_greedy(action, epsilon, uniform):
     return tf.where((uniform[0] < epsilon)[:, None], other, action)
 
 
-def linear(start, end, steps):
+def linear(start: float, end: float, steps: float) -> Callable[[tf.Tensor], tf.Tensor]:
     """Function of a step count that goes from `start` to `end` in `steps` steps and stays there."""
 
-    def at(step):
+    def at(step: tf.Tensor) -> tf.Tensor:
         return start + (end - start) * tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)
 
     return at

@@ -5,7 +5,9 @@ state goes into its next call under the same names, so that a loop is `state = a
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -102,8 +104,10 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[Pat
     return [out / "saved_model.pb", out / SIGNATURE, out / EXAMPLE]
 
 
-def _policy(agent, explore):
-    def act(image, is_first, stoch, deter, action, seed):
+def _policy(agent: TrainedAgent, explore: bool) -> Callable[..., dict[str, tf.Tensor]]:
+    def act(
+        image: tf.Tensor, is_first: tf.Tensor, stoch: tf.Tensor, deter: tf.Tensor, action: tf.Tensor, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         # Only the sample and the deterministic part go on to the next state.
         carry = State(stoch, stoch, stoch, deter), action
         action, (state, _) = agent.policy(image, is_first, carry, Draws(seed), explore=explore)
@@ -112,10 +116,10 @@ def _policy(agent, explore):
     return act
 
 
-def _imagination(agent):
+def _imagination(agent: TrainedAgent) -> Callable[..., dict[str, tf.Tensor]]:
     model = agent.networks["world_model"]
 
-    def imagine(stoch, deter, actions, seed):
+    def imagine(stoch: tf.Tensor, deter: tf.Tensor, actions: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = tf.shape(actions)
         noise = Draws(seed).normal([shape[0], shape[1], model.rssm.stoch])
         states = model.rssm.imagine(State(stoch, stoch, stoch, deter), actions, noise)
@@ -133,7 +137,7 @@ def _imagination(agent):
     return imagine
 
 
-def _imagined(agent):
+def _imagined(agent: TrainedAgent) -> dict[str, str]:
     meanings = {
         "rewards": "expected on arriving at each step" + (", as tanh(r)" if agent.config.replay.tanh_rewards else ""),
         "discounts": "of what follows each step",
@@ -144,5 +148,5 @@ def _imagined(agent):
     return images | meanings
 
 
-def _described(name, spec, meaning):
+def _described(name: str, spec: tf.TensorSpec, meaning: str) -> dict[str, Any]:
     return {"name": name, "shape": spec.shape.as_list(), "dtype": spec.dtype.name, "meaning": meaning}

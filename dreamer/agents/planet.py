@@ -1,13 +1,19 @@
 """PlaNet (Hafner et al., ICML 2019) on Dreamer's world model: no actor and no value, a plan for every step instead."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
+from dreamer import keys
 from dreamer.agents import RunError
-from dreamer.agents.acting import Belief, act_once, exploration_noise, rows_of
+from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
 from dreamer.behavior.planner import plan
 from dreamer.nets.layers import seed_stream
 from dreamer.nets.optimizer import Optimizer
+from dreamer.types import ActionSpace, Batch, State
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel
 
@@ -20,7 +26,19 @@ class PlaNet:
     the training step.
     """
 
-    def __init__(self, action_space, *, model, planner, optimizer, explore, gamma, seed, loss_scale=False, xla=False):
+    def __init__(
+        self,
+        action_space: ActionSpace,
+        *,
+        model: keys.Model,
+        planner: keys.Planner,
+        optimizer: keys.Optimizer,
+        explore: keys.Explore,
+        gamma: float,
+        seed: int,
+        loss_scale: bool = False,
+        xla: bool = False,
+    ):
         model = dict(model)
         lr = model.pop("lr")
         self.action_space = action_space
@@ -33,9 +51,10 @@ class PlaNet:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
-        self.train = tf.function(self.train, jit_compile=True if xla else None)
+        compiled = tf.function(self.train, jit_compile=True if xla else None)
+        self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
-    def checkpoint(self):
+    def checkpoint(self) -> dict[str, Any]:
         """World model, optimiser, update counter and random generator, by name."""
         return {
             "world_model": self.world_model,
@@ -44,7 +63,7 @@ class PlaNet:
             "random": self.random,
         }
 
-    def train(self, batch):
+    def train(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update of the world model from a Batch. Returns scalar metrics."""
         with tf.GradientTape() as tape:
             loss, _, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
@@ -53,25 +72,27 @@ class PlaNet:
         self.updates.assign_add(1)
         return metrics | {f"model_{key}": number for key, number in step.items()}
 
-    def initial(self):
+    def initial(self) -> Carry:
         """Carry before the first step, for one environment."""
         return self._belief.initial()
 
-    def act(self, observation, carry, explore):
+    def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: planned, and noisy when exploring."""
         return act_once(self.explore if explore else self.evaluate, observation, carry)
 
     @tf.function
-    def evaluate(self, image, is_first, carry):
+    def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions, see `policy`."""
         return self.policy(image, is_first, carry, self.random, explore=False)
 
     @tf.function
-    def explore(self, image, is_first, carry):
+    def explore(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions with Normal noise, see `policy`."""
         return self.policy(image, is_first, carry, self.random, explore=True)
 
-    def policy(self, image, is_first, carry, random, *, explore):
+    def policy(
+        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
+    ) -> tuple[tf.Tensor, Carry]:
         """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
 
         random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: adds Normal noise.
@@ -82,17 +103,17 @@ class PlaNet:
             action = exploration_noise(action, self._noise, random.normal(tf.shape(action)))
         return action, (state, action)
 
-    def open_loop(self, batch, context):
+    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
         return self._belief.open_loop(batch, context)
 
-    def _plan(self, state, random):
+    def _plan(self, state: State, random: tf.random.Generator | Draws) -> tf.Tensor:
         """The first action of a plan from every state. state: [B, ...] -> [B, A]."""
         horizon, candidates = self._planner["horizon"], self._planner["candidates"]
         rows = rows_of(state.deter)
         start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
 
-        def predicted_return(actions, seed):
+        def predicted_return(actions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             actions = tf.reshape(actions, [-1, horizon, self.action_space.size])
             noise = tf.random.stateless_normal([rows * candidates, horizon, state.stoch.shape[-1]], seed)
             states = self.world_model.rssm.imagine(start, actions, noise)
@@ -105,7 +126,7 @@ class PlaNet:
         return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]
 
 
-def build(config, action_space, *, seed):
+def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> PlaNet:
     """The PlaNet of a config. Raises RunError for discrete actions, and for more elites than candidates."""
     if action_space.discrete:
         raise RunError(f"--method planet plans continuous actions, and those of {config.task} are discrete")

@@ -1,34 +1,40 @@
 """The baseline: actions drawn uniformly, as in the random episodes that training starts from."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+
+from dreamer.keys import Keys
+from dreamer.types import ActionSpace
 
 
 class Random:
     """Uniform actions in [-1, 1] (continuous) or a uniform one-hot choice (discrete)."""
 
-    def __init__(self, action_space, *, seed):
+    def __init__(self, action_space: ActionSpace, *, seed: int):
         self._space = action_space
         self._generator = np.random.default_rng(seed)
 
-    def initial(self):
+    def initial(self) -> None:
         """No memory."""
         return
 
-    def act(self, observation, carry, explore):
+    def act(self, observation: Mapping[str, Any], carry: None, explore: bool) -> tuple[np.ndarray, None]:
         """[A] float32; observation, carry and explore make no difference."""
         if self._space.discrete:
             return np.eye(self._space.size, dtype=np.float32)[self._generator.integers(self._space.size)], carry
         return self._generator.uniform(-1.0, 1.0, self._space.size).astype(np.float32), carry
 
-    def state(self):
+    def state(self) -> Mapping[str, Any]:
         """State of the draws, as JSON values."""
         return self._generator.bit_generator.state
 
-    def restore(self, state):
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the draws that follow `state`."""
         self._generator.bit_generator.state = state
 
 
-def build(config, action_space, *, seed):
+def build(config: Keys, action_space: ActionSpace, *, seed: int) -> Random:
     """Random actions, whatever else the config says."""
     return Random(action_space, seed=seed)

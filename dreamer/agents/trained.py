@@ -3,13 +3,17 @@
 Shapes are those of types.py. Time runs as it does there: the action beside an image is the one that led to it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
 
+from dreamer import keys
 from dreamer.agents import RunError, variant
 from dreamer.agents.acting import Draws
+from dreamer.agents.dreamer import Dreamer
+from dreamer.agents.planet import PlaNet
 from dreamer.nets.layers import IMAGE_SHAPE
 from dreamer.types import ActionSpace, Batch, State
 from dreamer.world_model.world_model import preprocess
@@ -43,22 +47,23 @@ class TrainedAgent:
     discrete ones are one-hot (`action.argmax()` is the choice).
     """
 
-    def __init__(self, agent, config, *, frames: int, best: bool):
+    def __init__(self, agent: Dreamer | PlaNet, config: keys.Keys, *, frames: int, best: bool):
         self._agent, self._world_model = agent, agent.world_model
         self.config, self.frames, self.best = config, frames, best
         self.action_space: ActionSpace = agent.action_space
         self.updates = int(agent.updates)
-        self.networks = {
+        self.networks = networks = {
             name: getattr(agent, name) for name in ("world_model", "actor", "value") if hasattr(agent, name)
         }
 
-        functions = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
+        functions: dict[str, Callable] = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
         functions["embed"] = lambda images: tf.cast(agent.world_model.encoder(preprocess(images)), tf.float32)
-        functions["decode"] = lambda features: tf.clip_by_value(agent.world_model.decoder(features) + 0.5, 0.0, 1.0)
-        functions["value"] = lambda features: agent.value(features)
+        decoder = cast(Any, agent.world_model.decoder)  # `decode` asks whether there is one
+        functions["decode"] = lambda features: tf.clip_by_value(decoder(features) + 0.5, 0.0, 1.0)
+        functions["value"] = lambda features: networks["value"](features)
         self._compiled = {name: tf.function(function, reduce_retracing=True) for name, function in functions.items()}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"<{variant(self.config)} of {self.config.suite}_{self.config.task} after {self.frames:,} frames, "
             f"{self.updates:,} updates>"
@@ -97,7 +102,15 @@ class TrainedAgent:
         action = action.numpy()
         return (action[0] if single else action), Carry(_arrays(state), action)
 
-    def policy(self, image, is_first, carry, random, *, explore):
+    def policy(
+        self,
+        image: tf.Tensor,
+        is_first: tf.Tensor,
+        carry: tuple[State, tf.Tensor],
+        random: tf.random.Generator | Draws,
+        *,
+        explore: bool,
+    ) -> tuple[tf.Tensor, tuple[State, tf.Tensor]]:
         """The agent's own policy, tensors in and tensors out; see Dreamer.policy and PlaNet.policy."""
         return self._agent.policy(image, is_first, carry, random, explore=explore)
 
@@ -167,24 +180,26 @@ class TrainedAgent:
         return self._compiled["value"](_features(state)).numpy()
 
     @tf.function(reduce_retracing=True)
-    def _seeded(self, images, is_first, carry, seed, explore):
+    def _seeded(
+        self, images: np.ndarray, is_first: tf.Tensor, carry: tuple[State, tf.Tensor], seed: tf.Tensor, explore: bool
+    ) -> tuple[tf.Tensor, State]:
         action, (state, _) = self.policy(images, is_first, carry, Draws(seed), explore=explore)
         return action, state
 
     @tf.function(reduce_retracing=True)
-    def _observe(self, images, actions, is_first, seed):
+    def _observe(self, images: np.ndarray, actions: np.ndarray, is_first: tf.Tensor, seed: tf.Tensor) -> State:
         shape = tf.unstack(tf.shape(actions))[:2]
         noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
         batch = Batch(images, actions, reward=None, discount=None, is_first=is_first)
         return self._world_model.observe(batch, noise)[0]
 
     @tf.function(reduce_retracing=True)
-    def _imagine(self, state, actions, seed):
+    def _imagine(self, state: State, actions: np.ndarray, seed: tf.Tensor) -> State:
         shape = tf.unstack(tf.shape(actions))[:2]
         noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
         return self._world_model.rssm.imagine(state, actions, noise)
 
-    def _tensors(self, carry, rows):
+    def _tensors(self, carry: Carry, rows: int) -> tuple[State, tf.Tensor]:
         state, action = carry
         found = {len(np.asarray(field)) for field in (*state, action)}
         if found != {rows}:
@@ -192,7 +207,7 @@ class TrainedAgent:
         state = State(*(tf.constant(field, tf.float32) for field in state))
         return state, tf.constant(action, tf.float32)
 
-    def _actions(self, actions, leading, name):
+    def _actions(self, actions: np.ndarray, leading: tuple[int | None, ...], name: str) -> np.ndarray:
         actions = np.asarray(actions, np.float32)
         expected = (*leading, self.action_space.size)
         if actions.ndim != 3 or any(want not in (None, got) for want, got in zip(expected, actions.shape, strict=True)):
@@ -222,17 +237,18 @@ class Session:
         self.carry = None
 
 
-def _images(images, leading, name):
+def _images(images: np.ndarray, leading: tuple[int, ...] | range, name: str) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[-3:] != IMAGE_SHAPE or images.ndim - len(IMAGE_SHAPE) not in leading:
-        wanted = {(0, 1): "[64, 64, 3] or [B, 64, 64, 3]", (2,): "[B, T, 64, 64, 3]"}.get(leading, "[..., 64, 64, 3]")
+        shapes: dict[Any, str] = {(0, 1): "[64, 64, 3] or [B, 64, 64, 3]", (2,): "[B, T, 64, 64, 3]"}
+        wanted = shapes.get(leading, "[..., 64, 64, 3]")
         raise ValueError(f"{name}: expected uint8 of the shape {wanted}, got {images.dtype} {list(images.shape)}")
     return images
 
 
-def _features(state):
+def _features(state: State) -> tf.Tensor:
     return tf.constant(np.concatenate([state.stoch, state.deter], -1))
 
 
-def _arrays(state):
+def _arrays(state: State) -> State:
     return State(*(field.numpy() for field in state))

@@ -13,7 +13,7 @@ Features f_1 ... f_H are the imagined successors of a start state; all tensors h
 import tensorflow as tf
 
 
-def reward_sum(reward, going_on):
+def reward_sum(reward: tf.Tensor, going_on: tf.Tensor) -> tf.Tensor:
     """V_R of the start states (eq. 4), what "No value" maximises: r_1 + ... + r_H, each as likely as it is reached.
 
     reward: [H, ...]; going_on: [H, ...] without a discount, 1 or the probability that f_tau is no terminal -> [...].
@@ -23,7 +23,7 @@ def reward_sum(reward, going_on):
     return tf.reduce_sum(tf.stop_gradient(reached) * reward, 0)
 
 
-def lambda_return(reward, value, discount, lambda_):
+def lambda_return(reward: tf.Tensor, value: tf.Tensor, discount: tf.Tensor, lambda_: float) -> tf.Tensor:
     """V_lambda (eq. 6) by its recursion: V_tau = r_tau + g_tau ((1 - lambda) v_{tau+1} + lambda V_{tau+1}), V_H = v_H.
 
     reward, value, discount: [H, ...] with H >= 2 -> [H - 1, ...]. lambda 0 gives one-step returns, lambda 1 the
@@ -37,6 +37,6 @@ def lambda_return(reward, value, discount, lambda_):
     return tf.stack(targets[::-1])
 
 
-def trajectory_weights(discount):
+def trajectory_weights(discount: tf.Tensor) -> tf.Tensor:
     """Weight of step tau, w_1 = 1, w_tau = g_1 ... g_{tau-1}, without gradient. [H, ...] -> [H - 1, ...]."""
     return tf.stop_gradient(tf.math.cumprod(tf.concat([tf.ones_like(discount[:1]), discount[:-2]], 0), 0))

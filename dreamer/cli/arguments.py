@@ -5,6 +5,7 @@ import errno
 import math
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from dreamer.cli.output import say
 from dreamer.run import formats
@@ -23,7 +24,7 @@ PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print its usage and leave."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
@@ -92,7 +93,7 @@ def to_frames(text: str) -> float:
     return number
 
 
-def is_named(filename, words: list[str]) -> bool:
+def is_named(filename: object, words: list[str]) -> bool:
     """Whether a path is one of the command line's words, or lies below one."""
     path = Path(os.path.abspath(str(filename)))
     values = [word.partition("=")[2] if word.startswith("--") else word for word in words]

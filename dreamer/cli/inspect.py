@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from dreamer import config
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_path, to_positive, to_seed
@@ -45,7 +46,7 @@ def imagine(words: list[str]) -> int:
     return _inspect("imagine", run, args, out=args.out, horizon=args.horizon)
 
 
-def _inspect(name: str, run: config.Config, args: argparse.Namespace, **options) -> int:
+def _inspect(name: str, run: config.Config, args: argparse.Namespace, **options: Any) -> int:
     """Call a function of training.inspection with what all of them take, and with `options`."""
     from dreamer.training import inspection
 

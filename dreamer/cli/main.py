@@ -3,6 +3,7 @@
 import difflib
 import errno
 import sys
+from collections.abc import Callable
 
 from dreamer import DISTRIBUTION, __version__, stops
 from dreamer.cli import about, export, inspect, show, train
@@ -62,7 +63,7 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
     return COMMANDS[name][0](words)
 
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "train": (train.train, "Train an agent, or go on with a run (the default)."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
     "imagine": (inspect.imagine, "Show what the world model of a run predicts."),

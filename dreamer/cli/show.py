@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_frames, to_path
@@ -82,7 +83,7 @@ def _results_parser(command: str, description: str) -> Parser:
 
 
 @contextlib.contextmanager
-def _results_errors(out: Path | None = None):
+def _results_errors(out: Path | None = None) -> Iterator[None]:
     """Turn what results/ raises for input that it cannot use, or an `out` that cannot be written, into UsageError."""
     try:
         yield

@@ -4,12 +4,12 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dreamer import DISTRIBUTION
 from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, unknown
-from dreamer.envs.rendering import choose
+from dreamer.envs.rendering import Rendering, choose
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked
 
@@ -161,8 +161,8 @@ def make(
     worker: bool = True,
     timeout: float = 300.0,
     retries: int = 0,
-    **options,
-) -> Env:
+    **options: Any,
+) -> Checked:
     """Return a checked environment; one that may render in software is by default in a process of its own.
 
     training: whether its episodes are trained on or evaluate the agent; suites may differ in this.
@@ -194,7 +194,7 @@ def make(
     return Checked(found.constructor(**kwargs))
 
 
-def _variables(rendering, renderer):
+def _variables(rendering: str, renderer: str) -> dict[str, str]:
     """Environment variables of the process of an environment; they matter before anything is imported there."""
     if rendering == "mujoco":
         return choose(renderer).variables
@@ -206,7 +206,7 @@ def _variables(rendering, renderer):
     return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
 
 
-def _check_platform(rendering):
+def _check_platform(rendering: Rendering) -> None:
     """Raise EnvError unless this process can render on a platform beside TensorFlow."""
     if rendering.software:
         raise EnvError(

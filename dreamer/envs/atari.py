@@ -3,6 +3,8 @@
 Both are imported by the constructor, not by this module: listing games must not load them.
 """
 
+from typing import Any, cast
+
 import numpy as np
 from PIL import Image
 
@@ -112,7 +114,7 @@ class Atari:
         # It announces itself on the standard error whenever a game is loaded.
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         gymnasium.register_envs(ale_py)
-        self._env = gymnasium.make(
+        made = gymnasium.make(
             game_id(task),
             frameskip=1,
             repeat_action_probability=sticky,
@@ -120,6 +122,7 @@ class Atari:
             max_num_frames_per_episode=0,  # No limit: frames are counted here.
             disable_env_checker=True,
         )
+        self._env = cast(Any, made)  # ALE has more than the class that is declared
         self.action_repeat, self._time_limit, self._noops, self._size = action_repeat, time_limit, noops, size
         self._ends_with_life = life_loss and training
         self._env.reset(seed=0)  # Amidar counts its lives from the first frame on
@@ -127,8 +130,8 @@ class Atari:
         self.whole_games = not (self._ends_with_life and self._env.unwrapped.ale.lives())
         self.action_space = ActionSpace(size=int(self._env.action_space.n), discrete=True)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
-        self._random = None
-        self._screens = None  # the last two
+        self._random: np.random.Generator | None = None
+        self._screens: tuple[np.ndarray, np.ndarray]  # the last two
         self._frame = self._lives = 0
         self._game_goes_on = False  # after an episode that ended with a life
 
@@ -163,10 +166,9 @@ class Atari:
         """See Env.close."""
         self._env.close()
 
-    def _begin_game(self, seed):
-        if seed is None and self._random is None:
-            seed = 0
-        if seed is not None:
+    def _begin_game(self, seed: int | None) -> None:
+        if self._random is None or seed is not None:
+            seed = 0 if seed is None else seed
             self._random = np.random.default_rng(seed)
         self._start(seed)
         for _ in range(self._random.integers(1, self._noops + 1) if self._noops else 0):
@@ -174,11 +176,11 @@ class Atari:
                 self._start(None)
         self._frame = 0
 
-    def _start(self, seed):
+    def _start(self, seed: int | None) -> None:
         screen, info = self._env.reset(seed=seed)
         self._screens, self._lives = (screen, screen), info["lives"]
 
-    def _advance(self, choice):
+    def _advance(self, choice: int) -> tuple[float, bool, bool]:
         """One frame. Returns its reward, whether the game is over, and whether a life was lost."""
         screen, reward, game_over, _, info = self._env.step(choice)
         self._screens = self._screens[1], screen
@@ -187,7 +189,7 @@ class Atari:
         self._lives = info["lives"]
         return reward, game_over, life_lost
 
-    def _observe(self, *, reward, first, last, terminal):
+    def _observe(self, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
         screen = Image.fromarray(np.maximum(*self._screens))
         return {
             "image": np.array(screen.resize((self._size, self._size), Image.Resampling.BILINEAR)),

@@ -4,6 +4,8 @@ dm_control is imported by the constructor, not by this module: the import choose
 process, and listing tasks must not.
 """
 
+from typing import Any
+
 import numpy as np
 
 from dreamer.envs.core import unknown
@@ -173,7 +175,7 @@ class DMC:
         }
 
 
-def _bounds(spec, unlimited: float) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(spec: Any, unlimited: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest control, [A] float64 each; controls without limits keep the range [-1, 1]."""
     free = (spec.minimum <= -unlimited) | (spec.maximum >= unlimited)
     return np.where(free, -1.0, spec.minimum), np.where(free, 1.0, spec.maximum)

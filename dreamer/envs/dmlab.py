@@ -7,6 +7,7 @@ of its own.
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class DMLab:
         cache = None if level_cache == "none" else LevelCache(pathlib.Path(level_cache).expanduser())
         level = f"{_FOLDER}{LEVELS[task]}" if task in LEVELS else task
 
-        def build(observations):
+        def build(observations: list[str]) -> Any:
             try:
                 return deepmind_lab.Lab(level, observations, config=config, renderer="software", level_cache=cache)
             except RuntimeError as error:
@@ -166,13 +167,13 @@ class DMLab:
             self._lab.close()
         self._lab = None
 
-    def _look(self):
+    def _look(self) -> None:
         seen = self._lab.observations()
         self._image = seen[_IMAGE]
         if self._counts_down:
             self._remaining = float(seen[_REMAINING][0])
 
-    def _observe(self, *, reward, first, last, terminal):
+    def _observe(self, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
         return {
             "image": self._image,
             "reward": np.float32(reward),

@@ -9,6 +9,7 @@ import operator
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -85,7 +86,7 @@ class Gymnasium:
         """See Env.close."""
         self._env.close()
 
-    def _observe(self, observation, *, reward, first, last, terminal):
+    def _observe(self, observation: Any, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
         image = self._image_in(observation) if self._image_in else self._env.render()
         return {
             "image": _resize(image, self._size),
@@ -140,7 +141,7 @@ def name_of(constructor: Callable) -> str:
     return f"{module}:{name}"
 
 
-def _attribute(module, name):
+def _attribute(module: Any, name: str) -> Any:
     """What a dotted name in a module stands for, None where it is nothing."""
     try:
         return operator.attrgetter(name)(module)
@@ -148,7 +149,7 @@ def _attribute(module, name):
         return None
 
 
-def _image_in(space):
+def _image_in(space: Any) -> Callable[[Any], np.ndarray] | None:
     """The function from an observation of a space to the image in it; None where there is none."""
     import gymnasium
 
@@ -159,7 +160,7 @@ def _image_in(space):
     return None
 
 
-def _is_image(space):
+def _is_image(space: Any) -> bool:
     import gymnasium
 
     if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
@@ -167,7 +168,7 @@ def _is_image(space):
     return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3))
 
 
-def _resize(image, size):
+def _resize(image: Any, size: int) -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 3) or, with an opacity that is dropped, (H, W, 4) uint8 -> (size, size, 3) uint8."""
     if not isinstance(image, np.ndarray):
         raise EnvError(f"an image of type {type(image).__name__}: expected {_IMAGES}")
@@ -179,14 +180,14 @@ def _resize(image, size):
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _number(reward):
+def _number(reward: Any) -> float:
     try:
         return float(reward)
     except (TypeError, ValueError) as error:
         raise EnvError(f"step() returned the reward {reward!r}: expected a number") from error
 
 
-def _actions(space, task):
+def _actions(space: Any, task: str) -> tuple[ActionSpace, Callable[[np.ndarray], Any]]:
     """The ActionSpace of a gymnasium space, and the function from our action [A] to one of the space."""
     import gymnasium
 
@@ -198,7 +199,7 @@ def _actions(space, task):
         if np.any((low >= high) & ~(np.isfinite(space.low) & np.isfinite(space.high))):
             raise EnvError(f"{task} has actions with one bound, beyond [-1, 1]: {space} needs the other bound too")
 
-        def scale(action):
+        def scale(action: np.ndarray) -> np.ndarray:
             unit = (action.astype(np.float64).reshape(space.shape) + 1) / 2
             # Rounding may lead out of the space by the last digit.
             return np.clip((1 - unit) * low + unit * high, low, high).astype(space.dtype)

@@ -23,22 +23,23 @@ class Dot:
     The observation beside the image is the position, [2] in [0, 1]. time_limit [frames] is never a terminal.
     """
 
-    def __init__(self, task, *, action_repeat, time_limit, size=64):
+    def __init__(self, task: str, *, action_repeat: int, time_limit: int, size: int = 64):
         self._discrete = task == "dot_discrete"
         self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
         self.action_space = ActionSpace(len(_MOVES), True) if self._discrete else ActionSpace(2, False)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8"), "position": Space((2,), "float32")}
         self._random = np.random.default_rng()
-        self._position, self._frame = None, 0
+        self._position: np.ndarray
+        self._frame = 0
 
-    def reset(self, seed=None):
+    def reset(self, seed: int | None = None) -> dict:
         """Begin an episode; with a seed it depends on nothing else."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
         self._position, self._frame = self._random.integers(0, 11, 2) * SPEED, 0
         return self._step(0.0, is_first=True)
 
-    def step(self, action):
+    def step(self, action: np.ndarray) -> dict:
         """Hold the action for action_repeat frames; the reward is the sum over them."""
         move = _MOVES[int(np.argmax(action))] if self._discrete else SPEED * np.asarray(action, np.float64)
         reward = 0.0
@@ -48,10 +49,10 @@ class Dot:
             reward += frame_reward(self._position)
         return self._step(reward, is_first=False)
 
-    def close(self):
+    def close(self) -> None:
         """Nothing to close."""
 
-    def _step(self, reward, *, is_first):
+    def _step(self, reward: float, *, is_first: bool) -> dict:
         return {
             "image": self._render(),
             "position": self._position.astype(np.float32),
@@ -61,7 +62,7 @@ class Dot:
             "is_terminal": np.bool_(False),
         }
 
-    def _render(self):
+    def _render(self) -> np.ndarray:
         image = np.full((self._size, self._size, 3), _BACKGROUND, np.uint8)
         for center, half, color in (((GOAL, GOAL), 10, _GREEN), (self._position, 7, _WHITE)):
             x, y = (np.asarray(center) * (self._size - 2 * half) + half).round().astype(int)
@@ -69,12 +70,12 @@ class Dot:
         return image
 
 
-def frame_reward(position):
+def frame_reward(position: np.ndarray) -> float:
     """2 - 10 max(|dx|, |dy|) within [0, 1], at a position [2]."""
     return float(np.clip(2.0 - 10.0 * np.abs(position - GOAL).max(), 0.0, 1.0))
 
 
-def best_return(start, *, discrete, frames):
+def best_return(start: np.ndarray, *, discrete: bool, frames: int) -> float:
     """The highest return from a start: both coordinates at full speed, or the farther one each time (discrete)."""
     left = np.abs(np.asarray(start, np.float64) - GOAL)
     total = 0.0

@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,7 @@ class Worker:
             self._process.wait()
         self._output.close()
 
-    def _ask(self, what: str, request: bytes):
+    def _ask(self, what: str, request: bytes) -> Any:
         """Send one request and return the result of its reply."""
         if not self._open:
             raise EnvError(f"{what} after close(): {self._name} is gone")
@@ -230,11 +231,12 @@ def _describe(error: Exception) -> str:
         return message
     message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     # Libraries do what they were told to: of interest is the line that told them.
-    libraries = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parents[1])
+    libraries: tuple[Any, ...] = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parents[1])
     places = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and not any(map(Path(frame.filename).is_relative_to, libraries))
+        if not frame.filename.startswith("<")
+        and not any(Path(frame.filename).is_relative_to(library) for library in libraries)
     ]
     return f"{message} ({places[-1].filename}, line {places[-1].lineno})" if places else message
 

@@ -4,17 +4,26 @@ TensorFlow's own operations round to bfloat16 in between; its ELU loses most of 
 bfloat16 numbers just below 1 are 1/256 apart. benchmarks/README.md has what the single pass gained.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from dreamer.nets import device
 
-_PLAIN = {None: tf.identity, "relu": tf.nn.relu, "elu": tf.nn.elu}
-_VALUE = {None: tf.identity, "relu": tf.nn.relu, "elu": lambda x: tf.where(x > 0.0, x, tf.exp(x) - 1.0)}
+_PLAIN: dict[str | None, Callable[[tf.Tensor], tf.Tensor]] = {None: tf.identity, "relu": tf.nn.relu, "elu": tf.nn.elu}
+_VALUE: dict[str | None, Callable[[tf.Tensor], tf.Tensor]] = {
+    None: tf.identity,
+    "relu": tf.nn.relu,
+    "elu": lambda x: tf.where(x > 0.0, x, tf.exp(x) - 1.0),
+}
 # Derivatives, from the value.
-_SLOPE = {"relu": lambda y: tf.where(y > 0.0, 1.0, 0.0), "elu": lambda y: tf.where(y > 0.0, 1.0, y + 1.0)}
+_SLOPE: dict[str | None, Callable[[tf.Tensor], tf.Tensor]] = {
+    "relu": lambda y: tf.where(y > 0.0, 1.0, 0.0),
+    "elu": lambda y: tf.where(y > 0.0, 1.0, y + 1.0),
+}
 
 
-def biased(x, bias, activation):
+def biased(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -> tf.Tensor:
     """activation(x + bias). x: [..., U], bias: [U], activation: None, "relu" or "elu" -> [..., U] of the same type."""
     bias = tf.convert_to_tensor(bias)
     if x.dtype != tf.bfloat16 or device.on_gpu():
@@ -22,12 +31,12 @@ def biased(x, bias, activation):
     return _biased_in_one_pass(x, bias, activation)
 
 
-def _biased_in_one_pass(x, bias, activation):
+def _biased_in_one_pass(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -> tf.Tensor:
     @tf.custom_gradient
-    def biased(x, bias):
+    def biased(x: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         y = _value(x, bias, activation)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             to_x = upstream if activation is None else _slope(y, upstream, activation)
             return to_x, tf.reduce_sum(to_x, tf.range(tf.rank(to_x) - 1), name="bias_gradient")  # Summed in float32.
 
@@ -37,10 +46,10 @@ def _biased_in_one_pass(x, bias, activation):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _value(x, bias, activation):
+def _value(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -> tf.Tensor:
     return tf.cast(_VALUE[activation](tf.cast(x, tf.float32) + tf.cast(bias, tf.float32)), x.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _slope(y, upstream, activation):
+def _slope(y: tf.Tensor, upstream: tf.Tensor, activation: str | None) -> tf.Tensor:
     return tf.cast(tf.cast(upstream, tf.float32) * _SLOPE[activation](tf.cast(y, tf.float32)), y.dtype)

@@ -3,6 +3,8 @@
 Every form is the same sum in another order; benchmarks/README.md has what each gained. A GPU takes TensorFlow's own.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from dreamer.nets import device
@@ -13,12 +15,12 @@ _FEW_POSITIONS = 36
 _FEW_FILTERS = 4
 
 
-def conv(x, kernel):
+def conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Convolution. x: [M, n, n, C], kernel: [k, k, C, F] -> [M, (n - k) // 2 + 1, ..., F]."""
     return _plain_conv(x, kernel) if device.on_gpu() else _cpu_conv(x, tf.convert_to_tensor(kernel))
 
 
-def transposed_conv(x, kernel):
+def transposed_conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Transposed convolution. x: [M, n, n, C], kernel: [k, k, F, C] -> [M, 2 (n - 1) + k, ..., F]."""
     width = 2 * (x.shape[1] - 1) + kernel.shape[0]
     if device.on_gpu():
@@ -26,26 +28,26 @@ def transposed_conv(x, kernel):
     return _cpu_transposed_conv(x, tf.convert_to_tensor(kernel), width)
 
 
-def _plain_conv(x, kernel):
+def _plain_conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.nn.conv2d(x, kernel, 2, "VALID")
 
 
-def _plain_transposed_conv(x, kernel, width):
+def _plain_transposed_conv(x: tf.Tensor, kernel: tf.Tensor, width: int) -> tf.Tensor:
     return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], width, width, kernel.shape[2]], 2, "VALID")
 
 
 @tf.custom_gradient
-def _cpu_conv(x, kernel):
-    def gradient(upstream):
+def _cpu_conv(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _plain_transposed_conv(upstream, kernel, x.shape[1]), _kernel_gradient(x, upstream, kernel.shape)
 
     return _plain_conv(x, kernel), gradient
 
 
-def _cpu_transposed_conv(x, kernel, width):
+def _cpu_transposed_conv(x: tf.Tensor, kernel: tf.Tensor, width: int) -> tf.Tensor:
     @tf.custom_gradient
-    def product(x, kernel):
-        def gradient(upstream):
+    def product(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return _plain_conv(upstream, kernel), _kernel_gradient(upstream, x, kernel.shape)
 
         if kernel.shape[2] <= _FEW_FILTERS and kernel.shape[0] % 2 == 0:
@@ -55,7 +57,7 @@ def _cpu_transposed_conv(x, kernel, width):
     return product(x, kernel)
 
 
-def _kernel_gradient(wide, narrow, shape):
+def _kernel_gradient(wide: tf.Tensor, narrow: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
     """Sum over images and positions of window x narrow: the kernel's gradient, of `shape` [k, k, C, F].
 
     wide: [M, n, n, C], what a convolution reads and a transposed one writes; narrow: [M, p, p, F], the other side.
@@ -72,7 +74,7 @@ def _kernel_gradient(wide, narrow, shape):
     return tf.reshape(tf.linalg.matmul(windows, values, transpose_a=True), shape)
 
 
-def _phases(x, kernel):
+def _phases(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Transposed convolution of stride 2 as one of stride 1, for kernels of even size.
 
     Output 2 p + a takes entries 2 t + a of the kernel: four phases (a, b), each a transposed convolution with a quarter

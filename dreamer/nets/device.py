@@ -3,6 +3,6 @@
 import tensorflow as tf
 
 
-def on_gpu():
+def on_gpu() -> bool:
     """Whether TensorFlow places operations on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))

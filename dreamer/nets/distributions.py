@@ -11,13 +11,13 @@ tfd = tfp.distributions
 _BELOW_ONE = 1.0 - 2.0**-24
 
 
-def normal(mean, std=1.0, event_ndims=1):
+def normal(mean: tf.Tensor, std: tf.Tensor | float = 1.0, event_ndims: int = 1) -> tfp.distributions.Distribution:
     """Normal(mean, std) independent over the last `event_ndims` dimensions: log_prob sums over them, in float32."""
     mean = _at_least_float32(mean)
     return tfd.Independent(tfd.Normal(mean, tf.cast(std, mean.dtype)), event_ndims)
 
 
-def bernoulli(logit):
+def bernoulli(logit: tf.Tensor) -> tfp.distributions.Distribution:
     """Bernoulli over soft targets: log_prob(p) = p ln sigmoid(logit) + (1 - p) ln sigmoid(-logit), in float32."""
     return tfd.Bernoulli(logits=_at_least_float32(logit), dtype=tf.float32)
 
@@ -25,23 +25,23 @@ def bernoulli(logit):
 class TanhNormal:
     """a = tanh(x), x ~ Normal(mean, std): actions in (-1, 1) with a reparameterised sample. Parameters: [..., A]."""
 
-    def __init__(self, mean, std):
+    def __init__(self, mean: tf.Tensor, std: tf.Tensor):
         self.mean, self.std = _at_least_float32(mean), _at_least_float32(std)
         self._base = tfd.Normal(self.mean, self.std)
 
-    def sample(self, seed):
+    def sample(self, seed: tf.Tensor) -> tf.Tensor:
         """[..., A]; seed: int32 or int64 [2]. Gradients reach mean and std."""
         return tf.tanh(self._draw([], seed))
 
-    def log_prob(self, action):
+    def log_prob(self, action: tf.Tensor) -> tf.Tensor:
         """[..., A] in [-1, 1] -> [...]; an action at the border counts as the float32 number next to it."""
         return self._log_prob_before_tanh(tf.atanh(tf.clip_by_value(action, -_BELOW_ONE, _BELOW_ONE)))
 
-    def entropy(self, seed, samples=100):
+    def entropy(self, seed: tf.Tensor, samples: int = 100) -> tf.Tensor:
         """Monte Carlo estimate of -E[ln p(a)]: [...], in nats."""
         return -tf.reduce_mean(self._log_prob_before_tanh(self._draw([samples], seed)), 0)
 
-    def mode(self, seed, samples=100):
+    def mode(self, seed: tf.Tensor, samples: int = 100) -> tf.Tensor:
         """The likeliest of `samples` draws, chosen for each batch element by itself: [..., A] (TF1 release).
 
         The TF2 release takes the draw that is likeliest in the first row for all rows; with one row they are the same.
@@ -51,11 +51,11 @@ class TanhNormal:
         chosen = tf.one_hot(best, samples, axis=0, dtype=draws.dtype)[..., None]
         return tf.tanh(tf.reduce_sum(draws * chosen, 0))
 
-    def _draw(self, shape, seed):
+    def _draw(self, shape: list[int], seed: tf.Tensor) -> tf.Tensor:
         noise = tf.random.stateless_normal(tf.concat([shape, tf.shape(self.mean)], 0), seed, dtype=self.mean.dtype)
         return self.mean + self.std * noise
 
-    def _log_prob_before_tanh(self, x):
+    def _log_prob_before_tanh(self, x: tf.Tensor) -> tf.Tensor:
         # ln(1 - tanh(x)^2), in the form that does not cancel for large |x|.
         log_slope = 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))
         return tf.reduce_sum(self._base.log_prob(x) - log_slope, -1)
@@ -64,10 +64,10 @@ class TanhNormal:
 class OneHot:
     """Categorical over A one-hot actions with straight-through gradients (paper, Section 3). logits: [..., A]."""
 
-    def __init__(self, logits):
+    def __init__(self, logits: tf.Tensor):
         self._dist = tfd.OneHotCategorical(logits=_at_least_float32(logits), dtype=tf.float32)
 
-    def sample(self, seed):
+    def sample(self, seed: tf.Tensor) -> tf.Tensor:
         """[..., A] one-hot by Gumbel arg-max; its gradient is that of the probabilities. seed: int32 or int64 [2]."""
         logits, probs = self._dist.logits_parameter(), self._dist.probs_parameter()
         uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-30)
@@ -75,19 +75,19 @@ class OneHot:
         one_hot = tf.one_hot(tf.argmax(logits + gumbel, -1), logits.shape[-1])
         return one_hot + (probs - tf.stop_gradient(probs))
 
-    def log_prob(self, action):
+    def log_prob(self, action: tf.Tensor) -> tf.Tensor:
         """[..., A] one-hot -> [...]."""
         return self._dist.log_prob(action)
 
-    def entropy(self, seed=None, samples=None):
+    def entropy(self, seed: tf.Tensor | None = None, samples: int | None = None) -> tf.Tensor:
         """Exact entropy [...], in nats; neither seed nor samples are needed."""
         return self._dist.entropy()
 
-    def mode(self, seed=None):
+    def mode(self, seed: tf.Tensor | None = None) -> tf.Tensor:
         """[..., A]: the likeliest action; the seed is not used."""
         return tf.cast(self._dist.mode(), tf.float32)
 
 
-def _at_least_float32(x):
+def _at_least_float32(x: tf.Tensor) -> tf.Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay as they are."""
     return tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x

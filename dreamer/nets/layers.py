@@ -8,6 +8,7 @@ convolution is only cast: its steps, 1/512 near the ends of [-0.5, 0.5], are hal
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ IMAGE_SHAPE = (64, 64, 3)
 EMBED_DEPTH = 32  # The encoder's output is EMBED_DEPTH * conv_depth wide: 2 x 2 positions of 8 * conv_depth channels.
 
 
-def seed_stream(seed):
+def seed_stream(seed: int) -> Iterator[int]:
     """Endless integers below 2**31 that depend on `seed` only, for initialisers."""
     generator = np.random.default_rng(seed)
     while True:
@@ -33,7 +34,16 @@ class Affine(keras.layers.Layer):
     256. The gradient of a plain addition is summed in float32.
     """
 
-    def __init__(self, product, kernel_shape, units, *, seeds, activation=None, dtype=None):
+    def __init__(
+        self,
+        product: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        kernel_shape: tuple[int, ...],
+        units: int,
+        *,
+        seeds: Iterator[int],
+        activation: str | None = None,
+        dtype: str | None = None,
+    ):
         super().__init__(dtype=dtype)
         self.product, self.activation = product, activation
         glorot = keras.initializers.GlorotUniform(next(seeds))
@@ -41,50 +51,52 @@ class Affine(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(units,), initializer="zeros")
         self.built = True
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """The shapes of `product`; Keras hands x and the weights over in the compute precision."""
         return activations.biased(self.product(x, self.kernel), self.bias, self.activation)
 
 
-def dense(units, inputs, seeds, activation=None, dtype=None):
+def dense(
+    units: int, inputs: int, seeds: Iterator[int], activation: str | None = None, dtype: str | None = None
+) -> Affine:
     """Dense layer: [..., inputs] -> [..., units]."""
 
-    def product(x, kernel):
+    def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.linalg.matmul(x, kernel) if x.shape.rank == 2 else tf.tensordot(x, kernel, 1)
 
     return Affine(product, (inputs, units), units, seeds=seeds, activation=activation, dtype=dtype)
 
 
-def conv(filters, size, inputs, seeds):
+def conv(filters: int, size: int, inputs: int, seeds: Iterator[int]) -> Affine:
     """ReLU of a convolution of stride 2: [M, n, n, inputs] -> [M, (n - size) // 2 + 1, ..., filters]."""
     return Affine(convolutions.conv, (size, size, inputs, filters), filters, seeds=seeds, activation="relu")
 
 
-def transposed_conv(filters, size, inputs, seeds, activation):
+def transposed_conv(filters: int, size: int, inputs: int, seeds: Iterator[int], activation: str | None) -> Affine:
     """Transposed convolution of stride 2: [M, n, n, inputs] -> [M, 2 (n - 1) + size, ..., filters]."""
     shape = (size, size, filters, inputs)
     return Affine(convolutions.transposed_conv, shape, filters, seeds=seeds, activation=activation)
 
 
-def point_transposed_conv(filters, size, inputs, seeds):
+def point_transposed_conv(filters: int, size: int, inputs: int, seeds: Iterator[int]) -> Affine:
     """ReLU of a transposed convolution of a 1x1 image, as the one matrix product that it is.
 
     [M, inputs] -> [M, size, size, filters]. oneDNN runs the general form many times slower (benchmarks/README.md).
     """
 
-    def product(x, kernel):
+    def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         flat = tf.linalg.matmul(x, tf.reshape(kernel, [-1, inputs]), transpose_b=True)
         return tf.reshape(flat, [-1, size, size, filters])
 
     return Affine(product, (size, size, filters, inputs), filters, seeds=seeds, activation="relu")
 
 
-def flatten_leading(tensor, event_ndims):
+def flatten_leading(tensor: tf.Tensor, event_ndims: int) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Merge all but the last `event_ndims` dimensions: [..., *event] -> [M, *event], and a function that undoes it."""
     leading = tf.shape(tensor)[: tensor.shape.rank - event_ndims]
     static = tensor.shape[: tensor.shape.rank - event_ndims]
 
-    def restore(flat):
+    def restore(flat: tf.Tensor) -> tf.Tensor:
         result = tf.reshape(flat, tf.concat([leading, tf.shape(flat)[1:]], 0))
         result.set_shape(static + flat.shape[1:])
         return result
@@ -96,14 +108,14 @@ def flatten_leading(tensor, event_ndims):
 class MLP(keras.layers.Layer):
     """`layers` dense layers of `units` ELU and a linear float32 output: [..., inputs] -> [..., outputs]."""
 
-    def __init__(self, inputs, outputs, *, layers, units, seeds, name):
+    def __init__(self, inputs: int, outputs: int, *, layers: int, units: int, seeds: Iterator[int], name: str):
         super().__init__(name=name)
         sizes = [inputs] + layers * [units]
         self.hidden = [dense(units, size, seeds, "elu") for size in sizes[:-1]]
         self.out = dense(outputs, sizes[-1], seeds, dtype="float32")
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """[..., inputs] -> [..., outputs] float32."""
         x, restore = flatten_leading(inputs, 1)
         for layer in self.hidden:
@@ -114,7 +126,7 @@ class MLP(keras.layers.Layer):
 class Encoder(keras.layers.Layer):
     """Four strided convolutions (paper, Appendix A): image [..., 64, 64, 3] in [-0.5, 0.5] -> [..., 32 * depth]."""
 
-    def __init__(self, *, depth, seeds, name="encoder"):
+    def __init__(self, *, depth: int, seeds: Iterator[int], name: str = "encoder"):
         super().__init__(name=name)
         self.convs = []
         channels = IMAGE_SHAPE[-1]
@@ -123,7 +135,7 @@ class Encoder(keras.layers.Layer):
             channels = multiple * depth
         self.built = True
 
-    def call(self, image):
+    def call(self, image: tf.Tensor) -> tf.Tensor:
         """[..., 64, 64, 3] float -> [..., 32 * depth] in the compute precision."""
         x, restore = flatten_leading(image, 3)
         for layer in self.convs:
@@ -137,7 +149,7 @@ class Decoder(keras.layers.Layer):
     A linear layer, then transposed convolutions 1 -> 5 -> 13 -> 30 -> 64 pixels wide.
     """
 
-    def __init__(self, inputs, *, depth, seeds, name="decoder"):
+    def __init__(self, inputs: int, *, depth: int, seeds: Iterator[int], name: str = "decoder"):
         super().__init__(name=name)
         self.dense = dense(EMBED_DEPTH * depth, inputs, seeds)
         self.point = point_transposed_conv(4 * depth, 5, EMBED_DEPTH * depth, seeds)
@@ -148,7 +160,7 @@ class Decoder(keras.layers.Layer):
             channels = filters
         self.built = True
 
-    def call(self, feature):
+    def call(self, feature: tf.Tensor) -> tf.Tensor:
         """[..., F] -> [..., 64, 64, 3] float32."""
         x, restore = flatten_leading(feature, 1)
         x = self.point(self.dense(x))
@@ -166,7 +178,7 @@ class GRU(keras.layers.Layer):
     over a sequence.
     """
 
-    def __init__(self, inputs, units, *, seeds, name="gru"):
+    def __init__(self, inputs: int, units: int, *, seeds: Iterator[int], name: str = "gru"):
         super().__init__(name=name, autocast=False)  # Keras would round the state to the compute precision.
         self.kernel = self.add_weight(
             name="kernel", shape=(inputs, 3 * units), initializer=keras.initializers.GlorotUniform(next(seeds))
@@ -179,10 +191,10 @@ class GRU(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(2, 3 * units), initializer="zeros")
         self.built = True
 
-    def call(self, x, deter):
+    def call(self, x: tf.Tensor, deter: tf.Tensor) -> tf.Tensor:
         """x: [..., inputs], deter: [..., units] float32 -> [..., units] float32."""
 
-        def product(a, weight):
+        def product(a: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
             a, weight = tf.cast(a, self.compute_dtype), tf.cast(weight, self.compute_dtype)
             return tf.cast(tf.linalg.matmul(a, weight), tf.float32)
 

@@ -1,6 +1,8 @@
 """Adam with global-norm clipping and, for float16, a dynamic loss scale."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,7 +15,9 @@ class Optimizer(tf.Module):
     scale. Checkpoints hold the moments, the step count and the scale.
     """
 
-    def __init__(self, variables, *, lr, epsilon, clip, loss_scale=False, name):
+    def __init__(
+        self, variables: Iterable[Any], *, lr: float, epsilon: float, clip: float, loss_scale: bool = False, name: str
+    ):
         super().__init__(name=name)
         self._variables = list(variables)
         self._clip, self._lr = clip, lr
@@ -23,12 +27,12 @@ class Optimizer(tf.Module):
         self.adam.build(self._variables)
         self._scaled = loss_scale
 
-    def keep_rate(self):
+    def keep_rate(self) -> None:
         """Take the learning rate of the constructor again, after a checkpoint has brought the one it was saved with."""
         adam = self.adam.inner_optimizer if self._scaled else self.adam
         adam.learning_rate = self._lr
 
-    def network(self):
+    def network(self) -> tf.Module:
         """What a checkpoint of this holds of the network: its variables, without moments and loss scale.
 
         Keras hides layers that are kept in lists from TensorFlow's checkpoints, so that the entry of the network itself
@@ -38,11 +42,11 @@ class Optimizer(tf.Module):
         network._variables = self._variables
         return network
 
-    def scale(self, loss):
+    def scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""
         return self.adam.scale_loss(loss) if self._scaled else loss
 
-    def step(self, tape, scaled_loss):
+    def step(self, tape: tf.GradientTape, scaled_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """Differentiate, clip and apply. Returns {"grad_norm": before clipping, "skipped": 0 or 1}, scalars."""
         gradients = tape.gradient(scaled_loss, self._variables)
         missing = [v.path for v, g in zip(self._variables, gradients, strict=True) if g is None]
@@ -60,6 +64,6 @@ class Optimizer(tf.Module):
             tf.cond(finite, lambda: self._apply(clipped), lambda: tf.constant(0))
         return {"grad_norm": norm, "skipped": 1.0 - tf.cast(finite, tf.float32)}
 
-    def _apply(self, gradients):
+    def _apply(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         self.adam.apply(gradients, self._variables)
         return tf.constant(0)

@@ -8,12 +8,20 @@ depend on the seed, the requests and the episodes, and not on how far a prefetch
 import atexit
 import math
 import threading
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from dreamer.replay.episodes import IMAGE_SHAPE, WINDOW_FIELDS, DamagedEpisodeError, ReplayError
+from dreamer.replay.episodes import (
+    IMAGE_SHAPE,
+    WINDOW_FIELDS,
+    DamagedEpisodeError,
+    EpisodeStore,
+    ReplayError,
+    StoredEpisode,
+)
 from dreamer.types import Batch
 
 _END = -1
@@ -24,19 +32,19 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes over a NumPy array that starts at a m
 class Piece(NamedTuple):
     """Steps start, start + 1, ..., start + count - 1 of a StoredEpisode."""
 
-    episode: tuple
+    episode: StoredEpisode
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is a method that nobody calls
 
 
 class _Plan(NamedTuple):
-    rows: list  # B lists of pieces, each T steps in all
-    episodes: tuple  # what the rows were drawn from
+    rows: list[list[Piece]]  # B lists of pieces, each T steps in all
+    episodes: tuple[StoredEpisode, ...]  # what the rows were drawn from
     redraw_seed: int
     hold: int
 
 
-def draw_window(rng, episodes, length):
+def draw_window(rng: np.random.Generator, episodes: Sequence[StoredEpisode], length: int) -> list[Piece]:
     """Draw the pieces of one window: a list of Piece whose counts sum to length.
 
     The episode is uniform over episodes, its start uniform over all that leave room, the very last one included.
@@ -47,14 +55,16 @@ def draw_window(rng, episodes, length):
     """
     pieces = []
     while length:
-        episode = episodes[rng.integers(len(episodes))]
+        episode = episodes[int(rng.integers(len(episodes)))]
         count = min(length, episode.length)
         pieces.append(Piece(episode, int(rng.integers(episode.length - count + 1)), count))
         length -= count
     return pieces
 
 
-def draw_joined_window(rng, episodes, ends, length):
+def draw_joined_window(
+    rng: np.random.Generator, episodes: Sequence[StoredEpisode], ends: np.ndarray, length: int
+) -> list[Piece]:
     """Draw the pieces of one window that runs over the ends of episodes: a list of Piece whose counts sum to length.
 
     It begins anywhere and goes on at the beginning of another episode where one ends, as if they stood in a row in
@@ -68,12 +78,12 @@ def draw_joined_window(rng, episodes, ends, length):
     episode, start = episodes[first], int(at - ends[first]) + episodes[first].length
     pieces = [Piece(episode, start, min(length, episode.length - start))]
     while length := length - pieces[-1].count:
-        episode = episodes[rng.integers(len(episodes))]
+        episode = episodes[int(rng.integers(len(episodes)))]
         pieces.append(Piece(episode, 0, min(length, episode.length)))
     return pieces
 
 
-def _aligned_empty(shape):
+def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     """Return an uninitialised uint8 array that becomes a tensor without being copied."""
     size = math.prod(shape)
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
@@ -99,7 +109,17 @@ class Windows:
     are drawn again from the episodes of the same request.
     """
 
-    def __init__(self, store, *, batch, length, seed, prefetch=4, cross_ends=False, tanh_rewards=False):
+    def __init__(
+        self,
+        store: EpisodeStore,
+        *,
+        batch: int,
+        length: int,
+        seed: int,
+        prefetch: int = 4,
+        cross_ends: bool = False,
+        tanh_rewards: bool = False,
+    ):
         for name, value, least in (("batch", batch, 1), ("length", length, 2), ("prefetch", prefetch, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}, must be at least {least}")
@@ -109,21 +129,21 @@ class Windows:
         self._prefetch = prefetch
         self._cross_ends = cross_ends
         self._tanh_rewards = tanh_rewards
-        self._action_size = None
+        self._action_size: int | None = None
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._lock = threading.Lock()
         self._closed = False
-        self._iterator = None
+        self._iterator: Any = None
         self._before = self._rng.bit_generator.state  # of the draws, when the last request began
         self._drawn = 0
-        self._requested = {}  # number -> plan, not yet taken up by the dataset
-        self._reading = {}
-        self._unread = {}  # hold -> batches that still need it
+        self._requested: dict[int, _Plan] = {}  # number -> plan, not yet taken up by the dataset
+        self._reading: dict[int, _Plan] = {}
+        self._unread: dict[int, int] = {}  # hold -> batches that still need it
         # A TensorFlow queue, because waiting on it ends when the iterator goes; a Python queue would block for good.
         with tf.device("CPU:0"):
             self._queue = tf.queue.FIFOQueue(-1, dtypes=[tf.int64], shapes=[()])
 
-    def request(self, n, skip=0):
+    def request(self, n: int, skip: int = 0) -> None:
         """Draw n batches from the episodes stored now and queue them for the dataset.
 
         skip: the first so many of them are drawn and left out, for a request that an interruption has cut short.
@@ -141,7 +161,7 @@ class Windows:
             raise ReplayError("cannot request batches: the replay holds no episodes yet")
         ends = np.cumsum([episode.length for episode in episodes])
 
-        def draw():
+        def draw() -> list[Piece]:
             if self._cross_ends:
                 return draw_joined_window(self._rng, episodes, ends, self._length)
             return draw_window(self._rng, episodes, self._length)
@@ -159,7 +179,7 @@ class Windows:
             self._requested.update(plans)
         self._queue.enqueue_many([np.array(list(plans), np.int64)])
 
-    def batches(self):
+    def batches(self) -> Iterator[Batch]:
         """Return the iterator of requested batches: dreamer.types.Batch with static shapes, in their order.
 
         It waits for requests and ends after `close`; there is one of them. Raises ReplayError while nothing is stored
@@ -172,14 +192,14 @@ class Windows:
             atexit.register(self.close)
         return self._iterator
 
-    def _dataset(self):
+    def _dataset(self) -> tf.data.Dataset:
         self._action_size = self._store.action_size
         if self._action_size is None:
             raise ReplayError("cannot read batches: the replay holds no episodes yet")
         shapes = {key: array.shape for key, array in self._empty_batch()._asdict().items()}
         dtypes = Batch(tf.uint8, tf.float32, tf.float32, tf.float32, tf.bool)
 
-        def read(number):
+        def read(number: tf.Tensor) -> Batch:
             arrays = Batch(*tf.numpy_function(self._read, [number], list(dtypes)))
             return Batch(**{key: tf.ensure_shape(value, shapes[key]) for key, value in arrays._asdict().items()})
 
@@ -199,18 +219,18 @@ class Windows:
             .with_options(options)
         )
 
-    def state(self, repeat_request=False):
+    def state(self, repeat_request: bool = False) -> Mapping[str, Any]:
         """Return the state of the draws, as JSON values: what follows the last request.
 
         repeat_request: the state before it, from which the same request draws the same batches of the same episodes.
         """
         return self._before if repeat_request else self._rng.bit_generator.state
 
-    def restore(self, state):
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Continue the draws from what `state` returned; with the same episodes, the same batches follow."""
         self._rng.bit_generator.state = state
 
-    def close(self):
+    def close(self) -> None:
         """End the batches and drop what was requested or read ahead. May be called twice.
 
         It returns when no thread of tf.data is left in Python. They call it to read, and an iterator that is deleted
@@ -230,7 +250,7 @@ class Windows:
         if self._iterator is not None:
             self._drain()
 
-    def _drain(self):
+    def _drain(self) -> None:
         while True:
             try:
                 next(self._iterator)
@@ -239,7 +259,7 @@ class Windows:
             except tf.errors.OpError:  # Of one batch; the others are still being read.
                 continue
 
-    def _take(self, number):
+    def _take(self, number: np.int64) -> np.int64:
         """Move a plan from requested to reading; runs in the order of the plans."""
         with self._lock:
             plan = self._requested.pop(int(number), None)
@@ -248,7 +268,7 @@ class Windows:
             self._reading[int(number)] = plan
             return number
 
-    def _empty_batch(self):
+    def _empty_batch(self) -> Batch:
         lead = (self._batch, self._length)
         return Batch(
             image=_aligned_empty((*lead, *IMAGE_SHAPE)),
@@ -258,7 +278,7 @@ class Windows:
             is_first=np.zeros(lead, np.bool_),
         )
 
-    def _read(self, number):
+    def _read(self, number: np.int64) -> tuple:
         with self._lock:
             plan = self._reading.pop(int(number))
         batch = self._empty_batch()
@@ -270,7 +290,14 @@ class Windows:
         self._finish(plan)
         return tuple(batch)
 
-    def _read_row(self, row, pieces, batch, episodes, redraw):
+    def _read_row(
+        self,
+        row: int,
+        pieces: Iterable[Piece],
+        batch: Batch,
+        episodes: Sequence[StoredEpisode],
+        redraw: np.random.Generator,
+    ) -> None:
         pieces = list(pieces)
         step = 0
         while pieces:
@@ -289,7 +316,7 @@ class Windows:
             batch.is_first[row, step] = True
             step += piece.count
 
-    def _finish(self, plan):
+    def _finish(self, plan: _Plan) -> None:
         with self._lock:
             self._unread[plan.hold] -= 1
             done = not self._unread[plan.hold]

@@ -22,11 +22,12 @@ import pathlib
 import re
 import threading
 import zipfile
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamer.replay.npz import DAMAGE, read_layout, read_rows
+from dreamer.replay.npz import DAMAGE, Member, read_layout, read_rows
 from dreamer.run.files import sync
 
 IMAGE_SHAPE = (64, 64, 3)
@@ -54,12 +55,12 @@ class StoredEpisode(NamedTuple):
     length: int
 
     @property
-    def name(self):
+    def name(self) -> str:
         """File name inside the directory of the store."""
         return f"{self.first_frame:010d}-{self.length}.npz"
 
 
-def _stored_episode(name):
+def _stored_episode(name: str) -> StoredEpisode | None:
     match = _NAME.fullmatch(name)
     if not match:
         return None
@@ -67,7 +68,7 @@ def _stored_episode(name):
     return stored if stored.length >= 2 and stored.name == name else None
 
 
-def _present(directory):
+def _present(directory: pathlib.Path) -> set[StoredEpisode]:
     """Every episode that was stored there and not deleted, those set aside among them."""
     names = [
         path.name for folder in (directory, directory / QUARANTINE) if folder.is_dir() for path in folder.iterdir()
@@ -76,19 +77,19 @@ def _present(directory):
     return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
 
 
-def stored_paths(directory):
+def stored_paths(directory: pathlib.Path) -> list[pathlib.Path]:
     """Files of the episodes in a directory, oldest first; none where there is no directory. Nothing is set aside."""
     stored = [_stored_episode(path.name) for path in directory.iterdir()] if directory.is_dir() else []
     return [directory / episode.name for episode in sorted(filter(None, stored))]
 
 
-def load(path):
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Read a whole episode -> dict of arrays. Raises DamagedEpisodeError where the file is no sound .npz."""
     with _naming(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 
-def check_present(frames, oldest, *, directory, action_repeat):
+def check_present(frames: int, oldest: int, *, directory: pathlib.Path, action_repeat: int) -> None:
     """Raise ReplayError unless a directory has the episodes from frame `oldest` to `frames`, or has set them aside."""
     expected = oldest
     for stored in sorted(stored for stored in _present(directory) if oldest <= stored.first_frame < frames):
@@ -102,12 +103,12 @@ def check_present(frames, oldest, *, directory, action_repeat):
         )
 
 
-def _require(condition, problem):
+def _require(condition: object, problem: str) -> None:
     if not condition:
         raise ReplayError(f"episode refused: {problem}")
 
 
-def checked_episode(episode):
+def checked_episode(episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the arrays of an episode as they are stored, or raise ReplayError saying what is wrong.
 
     episode: dict of arrays with L >= 2 rows: image [L, 64, 64, 3] uint8; action [L, A], reward [L], discount [L] and
@@ -152,7 +153,7 @@ def checked_episode(episode):
 
 
 @contextlib.contextmanager
-def _naming(path):
+def _naming(path: pathlib.Path) -> Iterator[None]:
     """Turn what reading a broken or missing file raises into DamagedEpisodeError."""
     try:
         yield
@@ -166,7 +167,7 @@ def _naming(path):
         raise DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}") from error
 
 
-def _check_layout(layout, length, action_size):
+def _check_layout(layout: Mapping[str, Member], length: int, action_size: int | None) -> None:
     expected = {"image": (length, *IMAGE_SHAPE), "reward": (length,), "discount": (length,)}
     expected["action"] = (length, action_size if action_size is not None else layout["action"].shape[-1])
     for key, member in layout.items():
@@ -177,7 +178,7 @@ def _check_layout(layout, length, action_size):
             raise ValueError(f"{key} is {member.dtype}, expected {'uint8' if key == 'image' else 'float32'}")
 
 
-def _free_name(path):
+def _free_name(path: pathlib.Path) -> pathlib.Path:
     number = 1
     free = path
     while free.exists():
@@ -201,7 +202,15 @@ class EpisodeStore:
     deleted, and its frames still count.
     """
 
-    def __init__(self, directory, *, action_repeat, capacity=0, compress=False, commits=0):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        action_repeat: int,
+        capacity: int = 0,
+        compress: bool = False,
+        commits: int = 0,
+    ):
         if action_repeat < 1:
             raise ValueError(f"action_repeat is {action_repeat}, must be at least 1 frame")
         if capacity < 0:
@@ -212,32 +221,34 @@ class EpisodeStore:
         self._commits, self._committed = commits, 0
         self._compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         self._lock = threading.RLock()
-        self._layouts = collections.OrderedDict()  # least recently used first
-        self._aside = set()
-        self._holds = {}
+        # Least recently used first.
+        self._layouts: collections.OrderedDict[StoredEpisode, dict[str, Member]] = collections.OrderedDict()
+        self._aside: set[StoredEpisode] = set()
+        self._holds: dict[int, bool] = {}
         self._clock = 0
-        self._retired = collections.deque()  # (clock, commits, episode): over capacity, perhaps still to be read
-        self._action_size = None
+        # (clock, commits, episode): over capacity, perhaps still to be read
+        self._retired: collections.deque[tuple[int, int, StoredEpisode]] = collections.deque()
+        self._action_size: int | None = None
         self._directory.mkdir(parents=True, exist_ok=True)
         self._episodes, self._frames = self._scan()
         self._steps = sum(stored.length - 1 for stored in self._episodes)
         self._retire_oldest()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._episodes)
 
     @property
-    def frames(self):
+    def frames(self) -> int:
         """Environment frames collected so far, those of deleted episodes included."""
         return self._frames
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Agent steps (actions) of the episodes that can be drawn; what capacity limits."""
         return self._steps
 
     @property
-    def action_size(self):
+    def action_size(self) -> int | None:
         """Width A of the stored actions, or None while nothing is stored."""
         if self._action_size is None:
             for stored in reversed(self.episodes()):
@@ -248,16 +259,16 @@ class EpisodeStore:
                     self.set_aside(stored, error)
         return self._action_size
 
-    def episodes(self):
+    def episodes(self) -> tuple[StoredEpisode, ...]:
         """Return a tuple of the StoredEpisode that can be drawn, oldest first."""
         with self._lock:
             return tuple(self._episodes)
 
-    def paths(self):
+    def paths(self) -> list[pathlib.Path]:
         """Return the files of the episodes that can be drawn, oldest first."""
         return [self._directory / stored.name for stored in self.episodes()]
 
-    def add(self, episode):
+    def add(self, episode: Mapping[str, Any]) -> pathlib.Path:
         """Store a finished episode (see `checked_episode`) and return its path.
 
         The file appears under its name whole or not at all. Raises ReplayError where the episode is refused or the
@@ -279,11 +290,11 @@ class EpisodeStore:
             self._retire_oldest()
         return path
 
-    def load(self, path):
+    def load(self, path: pathlib.Path) -> dict[str, np.ndarray]:
         """See the function `load`."""
         return load(path)
 
-    def read_rows(self, stored, start, out):
+    def read_rows(self, stored: StoredEpisode, start: int, out: Mapping[str, np.ndarray]) -> None:
         """Read rows start, start + 1, ... of an episode into arrays, touching no more of the file than these rows.
 
         out: dict from names of WINDOW_FIELDS to arrays [count, ...] to fill, of the dtypes that `add` stores.
@@ -301,32 +312,32 @@ class EpisodeStore:
                 if key != "image" and not np.isfinite(rows).all():
                     raise ValueError(f"{key} has values that are not finite")
 
-    def hold(self):
+    def hold(self) -> tuple[int, tuple[StoredEpisode, ...]]:
         """Return a token and the episodes of this moment, whose files stay readable until `release(token)`."""
         with self._lock:
             self._clock += 1
             self._holds[self._clock] = True
             return self._clock, self.episodes()
 
-    def release(self, token):
+    def release(self, token: int) -> None:
         """End a hold: files over capacity are deleted once no hold from before that moment is open."""
         with self._lock:
             del self._holds[token]
             self._delete_retired()
 
     @property
-    def oldest(self):
+    def oldest(self) -> int:
         """First frame of the oldest episode that can be drawn; `frames` where there is none."""
         episodes = self.episodes()
         return episodes[0].first_frame if episodes else self._frames
 
-    def committed(self):
+    def committed(self) -> None:
         """Say that a state was committed to which these episodes belong: see `commits`."""
         with self._lock:
             self._committed += 1
             self._delete_retired()
 
-    def rewind(self, frames, oldest):
+    def rewind(self, frames: int, oldest: int) -> None:
         """Go back to the moment when `frames` were collected and `oldest` was the property of that name.
 
         Later episodes are deleted: whoever goes back lives through them again. Raises ReplayError, and nothing is
@@ -347,7 +358,7 @@ class EpisodeStore:
             self._frames = frames
             self._steps = sum(stored.length - 1 for stored in self._episodes)
 
-    def set_aside(self, stored, reason):
+    def set_aside(self, stored: StoredEpisode, reason: object) -> None:
         """Move an episode's file to quarantine/ and never draw it again; safe to call from any thread, and twice."""
         with self._lock:
             if stored in self._aside:
@@ -359,11 +370,11 @@ class EpisodeStore:
                 self._steps -= stored.length - 1
             self._quarantine(self._directory / stored.name, reason)
 
-    def is_aside(self, stored):
+    def is_aside(self, stored: StoredEpisode) -> bool:
         """Say whether an episode was set aside since the store was opened."""
         return stored in self._aside
 
-    def _scan(self):
+    def _scan(self) -> tuple[list[StoredEpisode], int]:
         for path in list(self._directory.iterdir()):
             if path.suffix == ".npz" and not _stored_episode(path.name):
                 self._quarantine(path, f"{path} is not named like an episode")
@@ -373,7 +384,7 @@ class EpisodeStore:
         ends = (stored.first_frame + (stored.length - 1) * self._action_repeat for stored in _present(self._directory))
         return episodes, max(ends, default=0)
 
-    def _quarantine(self, path, reason):
+    def _quarantine(self, path: pathlib.Path, reason: object) -> None:
         folder = self._directory / QUARANTINE
         folder.mkdir(exist_ok=True)
         target = _free_name(folder / path.name)
@@ -385,7 +396,7 @@ class EpisodeStore:
             target.with_suffix(".txt").write_text(f"{reason}\n", encoding="utf-8")
             _log.warning("replay: %s; moved to %s, not drawn", reason, target)
 
-    def _write(self, path, arrays):
+    def _write(self, path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
         temporary = path.with_name(path.name + ".tmp")
         try:
             with open(temporary, "wb") as file:
@@ -405,14 +416,14 @@ class EpisodeStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _retire_oldest(self):
+    def _retire_oldest(self) -> None:
         while self._capacity and self._steps > self._capacity and len(self._episodes) > 1:
             stored = self._episodes.pop(0)
             self._steps -= stored.length - 1
             self._retired.append((self._clock, self._committed, stored))
         self._delete_retired()
 
-    def _delete_retired(self):
+    def _delete_retired(self) -> None:
         oldest_hold = next(iter(self._holds), math.inf)  # tokens are added in rising order
         while (
             self._retired
@@ -423,7 +434,7 @@ class EpisodeStore:
             self._layouts.pop(stored, None)
             (self._directory / stored.name).unlink(missing_ok=True)
 
-    def _layout(self, stored):
+    def _layout(self, stored: StoredEpisode) -> dict[str, Member]:
         with self._lock:
             if stored in self._layouts:
                 self._layouts.move_to_end(stored)

@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Member(NamedTuple):
     offset: int | None
 
 
-def _read_header(file):
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read an .npy header -> shape, Fortran order, dtype; leaves the file at the first row."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -69,9 +69,9 @@ def read_layout(file: BinaryIO, keys: Iterable[str]) -> dict[str, Member]:
     return layout
 
 
-def _fill(file, buffer):
+def _fill(file: Any, buffer: np.ndarray) -> None:
     """Read exactly the bytes of a C-contiguous array; short reads happen above 2 GB and at the end of a cut file."""
-    view = memoryview(buffer.reshape(-1).view(np.uint8))
+    view = buffer.reshape(-1).view(np.uint8).data
     while view:
         count = file.readinto(view)
         if not count:

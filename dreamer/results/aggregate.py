@@ -4,9 +4,9 @@ The statistics are those of Agarwal et al., "Deep Reinforcement Learning at the 
 (NeurIPS 2021), computed by their library rliable.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,9 +33,9 @@ THRESHOLDS = np.linspace(0, 1000, 101)
 class Estimate(NamedTuple):
     """A statistic and its 95 % interval: numbers or arrays [P]; low and high are None where tasks have one run each."""
 
-    value: np.ndarray
-    low: np.ndarray | None
-    high: np.ndarray | None
+    value: Any
+    low: Any
+    high: Any
 
 
 class Method(NamedTuple):
@@ -95,8 +95,10 @@ def draw(summary: Summary, published: Published | None = None) -> Figure:
     rows += [(*row, style.INK) for row in published_rows(summary, published)] if published else []
     top = 0.6 + 0.18 * len(rows)
     figure = Figure(figsize=(6, top + 2.6), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    above, below = figure.subfigures(2, 1, height_ratios=[top, 2.4])
+    engine: Any = figure.get_layout_engine()  # the constrained one, as asked for
+    engine.set(w_pad=0.06, h_pad=0.06)
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=[top, 2.4])
+    above, below = subfigures
     panels = above.subplots(1, len(STATISTICS), sharey=True)
     for panel, statistic in zip(panels, STATISTICS, strict=True):
         _draw_intervals(panel, statistic, rows)
@@ -152,7 +154,7 @@ def _estimate(matrix: np.ndarray, xs: np.ndarray) -> Method:
     )
 
 
-def _interval(scores: np.ndarray, statistic) -> Estimate:
+def _interval(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Estimate:
     if len(scores) == 1:
         # Resampling one run a task gives that run again: an interval of no width, which would claim certainty.
         return Estimate(statistic(scores), None, None)

@@ -81,7 +81,8 @@ def totals(table: list[Row]) -> list[Total]:
     for method in dict.fromkeys(row.method for row in table):
         known = [row for row in table if row.method == method and row.published is not None]
         if len(known) > 1:
-            ours, theirs = statistics.fmean(row.ours for row in known), statistics.fmean(row.published for row in known)
+            ours = statistics.fmean(row.ours for row in known)
+            theirs = statistics.fmean(row.published for row in known if row.published is not None)
             sums.append(Total(method, [row.task for row in known], ours, theirs))
     return sums
 
@@ -95,7 +96,7 @@ def final_means(tasks: list[str], published: Published) -> dict[str, tuple[float
 
 def to_text(table: list[Row], source: str) -> str:
     """The table for a terminal."""
-    lines = [HEADER]
+    lines: list[tuple] = [HEADER]
     lines += [
         (
             row.task,

@@ -5,6 +5,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,9 @@ def random_returns(entries: list[scores.Scores]) -> tuple[dict[str, float], list
     Several files of a task are averaged, weighted by their episodes. Score files of many runs have none.
     """
     holds = Counter(entry.path for entry in entries)
-    returns, episodes, problems = Counter(), Counter(), []
+    returns: defaultdict[str, float] = defaultdict(float)
+    episodes: Counter[str] = Counter()
+    problems = []
     for entry in entries:
         path = entry.path.parent / "random.json"
         if holds[entry.path] > 1:
@@ -255,6 +258,8 @@ def _some(texts: Iterable[str], joint: str = ", ", most: int = 30) -> str:
 def _read_random(path: Path) -> tuple[float, int]:
     """Mean return and number of episodes of random.json. Raises FormatError."""
     content = formats.document(path)
+    mean: Any
+    count: Any
     mean, count = (content.get(name) if isinstance(content, dict) else None for name in ("mean", "episodes"))
     if not (formats.is_number(mean, scores.LARGEST["ys"]) and formats.is_number(count, 1e15) and int(count) > 0):
         raise FormatError(f'{shown(path)}: expected {{"mean": return, "std": .., "episodes": n}}')

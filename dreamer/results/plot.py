@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,10 +21,10 @@ from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
 REFERENCE = "random actions"
-REFERENCE_STYLE = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
+REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
-CURVE_STYLE = {"color": style.INK, "linewidth": 1}
-FINAL_STYLES = {
+CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
+FINAL_STYLES: dict[str, dict[str, Any]] = {
     "planet": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (14, 4))},
     "d4pg": {"color": "#666666", "linewidth": 1, "linestyle": (0, (1, 1.6))},
     "a3c": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (6, 2, 1, 2))},
@@ -55,7 +56,7 @@ def main_figure(
     if out.suffix and not one_file and not out.is_dir():
         raise ValueError(f"{shown(out)}: the figure can be a .png, a .pdf or a directory, not {out.suffix[:20]}")
     entries = curves.collect(runs, tasks, methods)
-    suites = {}
+    suites: dict[str, list[scores.Scores]] = {}
     for entry in entries:
         suites.setdefault(curves.suite_of(entry.task), []).append(entry)
     groups = {out: entries} if one_file else {out / suite: suites[suite] for suite in sorted(suites)}
@@ -66,7 +67,7 @@ def main_figure(
     mixed = curves.mixed_settings(entries)
     written = []
 
-    def save(figure, path, tasks):
+    def save(figure: Figure, path: Path, tasks: list[str]) -> None:
         files = [path] if one_file else [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf")]
         style.save(figure, files, _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks}))
         written.extend(files)
@@ -102,14 +103,17 @@ def draw(
     rows = -(-len(tasks) // columns)
     height = {1: 3.2, 2: 2.5, 3: 1.9, 4: 1.6}[columns]
     figure = Figure(figsize=(6, rows * height + 0.4 * (len(tasks) > 1)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.03)
+    engine: Any = figure.get_layout_engine()  # the constrained one, as asked for
+    engine.set(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.03)
     # All returns of DM Control live in 0..1000: one scale makes its panels comparable.
     share = all(curves.suite_of(task) == "dmc" for task in tasks)
     panels = figure.subplots(rows, columns, sharey=share, squeeze=False).ravel()
     for panel in panels[len(tasks) :]:
         panel.remove()
     panels = dict(zip(tasks, panels[: len(tasks)], strict=True))
-    titles, ends, handles = [], [], {}
+    titles: list[Text] = []
+    ends: list[tuple] = []
+    handles: dict[Any, Line2D] = {}
     for task, panel in panels.items():
         for method in reversed(methods):  # the first method lies on top
             if runs := curves.of(entries, task, method):
@@ -165,7 +169,7 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
         # Not beyond the last point inside: what lies between two points that are far apart, nobody has published.
         xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
         panel.fill_between(xs, mean - std, mean + std, color=style.INK, alpha=0.1, linewidth=0)
-        points = {"marker": "o", "markersize": 3.5, "clip_on": False} if _is_short(xs, columns) else {}
+        points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False} if _is_short(xs, columns) else {}
         (line,) = panel.plot(xs, mean, zorder=2.5, label="Dreamer, published", **CURVE_STYLE, **points)
         lines.append((float(mean[-1]), line))
     final = published.scores(task)
@@ -210,9 +214,11 @@ def _add_legend(figure: Figure, handles: list[Line2D]) -> None:
 def _fit_titles(figure: Figure, titles: list[Text]) -> None:
     """Make all titles smaller if one is wider than its panel."""
     figure.draw_without_rendering()
-    excess = max(title.get_window_extent().width / title.axes.get_window_extent().width for title in titles)
+    excess = max(
+        title.get_window_extent().width / title.axes.get_window_extent().width for title in titles if title.axes
+    )
     for title in titles:
-        title.set_fontsize(title.get_fontsize() / max(1, excess))
+        title.set_fontsize(float(title.get_fontsize()) / max(1, excess))
 
 
 def _label_ends(panel: Axes, texts: list[tuple], *, line: float) -> None:
@@ -237,7 +243,7 @@ def _label(method: str, entries: list[scores.Scores]) -> str:
 
 def _mixed_notes(mixed: dict[tuple[str, str], dict[str, list]]) -> list[str]:
     """A line for each method and its settings that differ between runs of the same task, with those tasks."""
-    tasks = {}
+    tasks: dict[tuple[str, str], list[str]] = {}
     for (task, method), keys in mixed.items():
         tasks.setdefault((method, curves.settings_in_words(keys, most=3)), []).append(curves.title(task))
     return [

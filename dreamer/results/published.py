@@ -4,7 +4,7 @@ The numbers and their sources are in runs/published/: final.json and curves.json
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def load(folder: Path = FOLDER) -> Published:
         raise formats.FormatError(f"{folder}: final.json or curves.json is damaged ({problem})") from error
 
 
-def _parse(final, curves) -> Published:
+def _parse(final: Any, curves: Any) -> Published:
     return Published(
         methods={key: Method(**method) for key, method in final["methods"].items()},
         final=final["tasks"],

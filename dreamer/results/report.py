@@ -12,6 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -25,6 +26,9 @@ from dreamer.results.scores import Scores
 from dreamer.run import formats
 from dreamer.run.files import replacing
 from dreamer.run.formats import FormatError
+
+if TYPE_CHECKING:
+    from dreamer.results import aggregate
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IMAGE_ERROR, REPEAT_ERROR = "eval/open_loop_image_error", "eval/repeat_frame_image_error"
@@ -146,14 +150,16 @@ def return_charts(
     return charts
 
 
-def together(summary, methods: list[str], theirs: published.Published) -> dict:
+def together(summary: "aggregate.Summary", methods: list[str], theirs: published.Published) -> dict:
     """Several tasks taken together, as `dreamer plot` draws them: an aggregate.Summary as a table and two charts.
 
     rows: (what it is, index of its colour or None, {statistic: aggregate.Estimate}).
     """
     from dreamer.results import aggregate
 
-    rows = [(aggregate.row_label(key, of), methods.index(key), of.final) for key, of in summary.methods.items()]
+    rows: list[tuple] = [
+        (aggregate.row_label(key, of), methods.index(key), of.final) for key, of in summary.methods.items()
+    ]
     rows += [(text, None, final) for text, final in aggregate.published_rows(summary, theirs)]
     curve, profile = [], []
     for key, of in reversed(summary.methods.items()):
@@ -178,7 +184,7 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
     against the horizon has "words", a line for each method that says where it does.
     """
     tasks, methods = curves.tasks_of(run.scores for run in found), curves.methods_of(run.scores for run in found)
-    charts = {task: [] for task in tasks}
+    charts: dict[str, list[dict]] = {task: [] for task in tasks}
     for task in tasks:
         groups = {
             method: [run for run in found if (run.scores.task, run.scores.method) == (task, method)]
@@ -200,7 +206,7 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
                 (REPEAT_ERROR, "repeating the last image", "repeat"),
             ):
                 known = [(run, *run.metrics[key]) for run in group if key in run.metrics]
-                if known := [run.scores._replace(xs=xs, ys=ys) for run, xs, ys in known]:
+                if known := [run.scores._replace(xs=list(xs), ys=list(ys)) for run, xs, ys in known]:
                     xs, ys = curves.align(known)
                     lines.append(_line(name, xs, curves.spread(ys)[0], color=color, kind=kind))
         if lines:
@@ -215,7 +221,7 @@ def videos(found: list[Run]) -> list[dict]:
 
     "still" is what is seen of a prediction that does not move, its last step: at the first the model still sees.
     """
-    firsts = {}
+    firsts: dict[tuple[str, str], Run] = {}
     for run in found:
         if run.episode or run.prediction:
             firsts.setdefault((run.scores.task, run.scores.method), run)
@@ -309,7 +315,16 @@ def _chart(title: str, x: str, y: str, lines: list[dict], frames: bool = False) 
     return {"title": title, "x": x, "y": y, "lines": lines, "frames": frames, "words": []}
 
 
-def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None, band=(None, None)) -> dict:
+def _line(
+    name: str,
+    xs: Any,
+    ys: Any,
+    *,
+    color: int | str,
+    kind: str = "method",
+    spread: np.ndarray | None = None,
+    band: Any = (None, None),
+) -> dict:
     """spread: a deviation on either side; band: lower and upper ends of an interval. None where there is none."""
     line = {"name": name, "color": color, "kind": kind, "xs": _numbers(xs), "ys": _numbers(ys)}
     if spread is not None and np.isfinite(spread).any():
@@ -320,7 +335,7 @@ def _line(name: str, xs, ys, *, color, kind: str = "method", spread=None, band=(
     return line
 
 
-def _numbers(values) -> list:
+def _numbers(values: Any) -> list:
     """For JSON: five significant digits, null for what is not finite."""
     return [float(f"{value:.5g}") if math.isfinite(value) else None for value in np.asarray(values, float).tolist()]
 

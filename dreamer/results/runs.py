@@ -6,8 +6,9 @@ Every file may be missing, cut short or damaged: what cannot be used is named an
 import math
 from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Run(NamedTuple):
     """
 
     scores: scores.Scores
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     metrics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     frames: int = 0
     seconds: float = 0.0
@@ -90,7 +91,7 @@ def _changes(path: Path, problems: list[str]) -> list[dict]:
 
 def read_settings(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
     """As `read`, but of each run's directory only the settings: the metrics of long runs take seconds to read."""
-    problems = []
+    problems: list[str] = []
     found = [
         Run(entry, settings=_settings(directory / "config.yaml", problems) if directory else {})
         for entry, directory in zip(entries, _directories(entries), strict=True)
@@ -126,7 +127,7 @@ def differences(settings: list[dict]) -> dict[str, list]:
     return found
 
 
-def in_words(value) -> str:
+def in_words(value: object) -> str:
     """A value of the settings as config.yaml has it; "missing" for None."""
     text = "missing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     text = formats.one_line(text)
@@ -174,8 +175,9 @@ def _directories(entries: list[scores.Scores]) -> list[Path | None]:
 
 def _metrics(path: Path, problems: list[str]) -> dict:
     """The fields metrics, frames, seconds and parts of a Run; as arrays, because long runs have millions of numbers."""
-    columns = defaultdict(lambda: (array("d"), array("d")))
-    frames, total, parts, absurd = 0, 0.0, Counter(), []
+    columns: defaultdict[str, tuple[array, array]] = defaultdict(lambda: (array("d"), array("d")))
+    parts: defaultdict[str, float] = defaultdict(float)
+    frames, total, absurd = 0, 0.0, []
     for line in formats.step_lines(path, problems):
         frames = max(frames, line["step"])
         seconds = line.get("time/seconds")
@@ -201,7 +203,7 @@ def _metrics(path: Path, problems: list[str]) -> dict:
     return {"metrics": metrics, "frames": frames, "seconds": total, "parts": dict(parts)}
 
 
-def _is_time(value) -> bool:
+def _is_time(value: Any) -> bool:
     return formats.is_number(value, _LONGEST) and value >= 0
 
 
@@ -220,7 +222,7 @@ def _open_loop(path: Path, problems: list[str]) -> list[dict]:
     return good
 
 
-def _are_errors(values) -> bool:
+def _are_errors(values: Any) -> bool:
     return isinstance(values, list) and all(value is None or formats.is_number(value, LARGEST) for value in values)
 
 
@@ -237,7 +239,7 @@ def _settings(path: Path, problems: list[str]) -> dict[str, object]:
     return dict(_flat(content))
 
 
-def _flat(settings: dict, prefix: str = ""):
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -247,4 +249,4 @@ def _flat(settings: dict, prefix: str = ""):
 
 def _newest(videos: Path, ending: str) -> Path | None:
     found = [path for path in videos.glob(f"*{ending}") if frames_of(path) is not None]
-    return max(found, key=frames_of, default=None)
+    return max(found, key=lambda path: frames_of(path) or 0, default=None)

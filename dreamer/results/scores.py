@@ -9,7 +9,7 @@ has, mean and deviation over seeds, is for published.py.
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, shown
@@ -28,7 +28,7 @@ class Scores(NamedTuple):
     seed: int | str
     xs: list
     ys: list
-    path: Path | None = None
+    path: Path = Path()
 
 
 def read(path: Path) -> list[Scores]:
@@ -45,13 +45,15 @@ def read(path: Path) -> list[Scores]:
     return [_parse(content, shown(path), path)]
 
 
-def find(paths: Iterable[Path]) -> tuple[list[Scores], list[str]]:
+def find(paths: Iterable[str | os.PathLike]) -> tuple[list[Scores], list[str]]:
     """Scores of all runs at or below `paths` (directories, or score files of any name), and what could not be used.
 
     A file reached twice counts once. Each problem is one line that names the file or directory. Raises FormatError for
     a file that is itself one of `paths`: who names it wants to see it.
     """
-    entries, problems, seen = [], [], set()
+    entries: list[Scores] = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for path in map(Path, paths):
         named, before = not os.path.isdir(path), len(problems)
         files = [path] if named else _below(path, problems)
@@ -79,13 +81,13 @@ def _key(file: Path) -> str:
 
 
 def _below(directory: Path, problems: list[str]) -> list[Path]:
-    def complain(error):
+    def complain(error: OSError) -> None:
         problems.append(f"{shown(error.filename)}: {error.strerror}: left out")
 
     return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if FILENAME in names)
 
 
-def _parse(entry, where: str, path: Path) -> Scores:
+def _parse(entry: Any, where: str, path: Path) -> Scores:
     if not isinstance(entry, dict):
         raise FormatError(f"{where}: expected an object with task, method, seed, xs, ys, got {_brief(entry)}")
     fields = [field for field in Scores._fields if field != "path"]
@@ -118,11 +120,11 @@ def _are_numbers(values: list) -> bool:
     return set(map(type, values)) <= {int, float}
 
 
-def _is_name(value) -> bool:
+def _is_name(value: object) -> bool:
     """Whether text can stand in a table, a legend and a message; other values are not asked."""
     return not isinstance(value, str) or (value.isprintable() and 0 < len(value.strip()) <= len(value) <= NAME_LENGTH)
 
 
-def _brief(value) -> str:
+def _brief(value: object) -> str:
     text = f"{value!r:.42}" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
     return formats.one_line(text)

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -11,10 +12,10 @@ from dreamer.run.files import replacing
 
 # Okabe and Ito's palette without black, which is for what was published, and yellow, too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
+DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
 INK = "#222222"
 GREY = "#777777"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
@@ -45,7 +46,7 @@ STYLE = {
 }
 
 
-def method_styles(methods: list[str]) -> dict[str, dict]:
+def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
     """Colour and dashes of every method, by its place in the list."""
     return {
         method: {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index // len(COLORS) % len(DASHES)]}
@@ -58,10 +59,10 @@ def save(figure: Figure, files: list[Path], notes: Iterable[str] = ()) -> None:
 
     notes: lines to be read with a figure 6 inches wide, wrapped, in room that is added below it.
     """
-    options = {}
+    options: dict[str, Any] = {}
     if lines := [part for note in notes for part in textwrap.wrap(note, 105, subsequent_indent="    ")]:
         width, height = figure.get_size_inches()
-        text = {"fontsize": 7, "color": INK, "parse_math": False, "in_layout": False}
+        text: dict[str, Any] = {"fontsize": 7, "color": INK, "parse_math": False, "in_layout": False}
         figure.text(0.07 / width, -0.05 / height, "\n".join(lines), va="top", **text)
         # Outside of the figure: its layout has labels at the lower edge, wherever the panels are told to end.
         options["bbox_inches"] = Bbox([[0, -0.14 - 0.12 * len(lines)], [width, height]])

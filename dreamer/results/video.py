@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -87,7 +88,7 @@ def dream(
         height, width, scale * truth.shape[3], scale * GAP, reward, predicted, list(starts), title, names, context
     )
 
-    def frame(step):
+    def frame(step: int) -> np.ndarray:
         image = empty.copy()
         image[_TOP : _TOP + height, _LEFT : _LEFT + width] = upscale(grid[step : step + 1], scale)[0]
         for first, now in zip(xs[:, 0], xs[:, step], strict=True):
@@ -103,7 +104,18 @@ _LEFT, _RIGHT, _TOP, _PANEL_GAP, _PANEL, _BOTTOM, _LEAST_WIDTH = 80, 14, 104, 10
 _CURSOR = (150, 150, 150)
 
 
-def _page(height, width, tile, gap, reward, predicted, starts, title, names, context):
+def _page(
+    height: int,
+    width: int,
+    tile: int,
+    gap: int,
+    reward: np.ndarray,
+    predicted: np.ndarray,
+    starts: list[int],
+    title: str,
+    names: list[str],
+    context: int,
+) -> tuple[np.ndarray, np.ndarray, slice, np.ndarray]:
     """Everything around the grid of `dream`, [H, W, 3], without and with the lines of the rewards.
 
     Also returns the rows of the panels as a slice, and the column at which each step lies in its panel, [B, T] int.
@@ -118,11 +130,13 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
     page_height = _TOP + height + _PANEL_GAP + _PANEL + _BOTTOM
     figure = Figure(figsize=(page_width / 100, page_height / 100), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    ink, seen, imagined = (np.array(color) / 255 for color in (INK, CONTEXT_COLOR, IMAGINED_COLOR))
+    ink, seen, imagined = (
+        (red / 255, green / 255, blue / 255) for red, green, blue in (INK, CONTEXT_COLOR, IMAGINED_COLOR)
+    )
     # Large, because on a phone, or in two columns of a page, there is half of this width.
     text = {"fontsize": 11.5, "color": ink}
 
-    def write(x, y, label, **kwargs):
+    def write(x: float, y: float, label: str, **kwargs: Any) -> None:
         figure.text(x / page_width, 1 - y / page_height, label, va="center", **{**text, **kwargs})
 
     imagined_steps = reward.shape[1] - context
@@ -161,7 +175,7 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
         left = _LEFT + gap + column * (tile + gap)
         write(left + tile / 2, _TOP - 10, name, ha="center", fontsize=11.5 if wide else 8)
         axes = figure.add_axes(
-            [left / page_width, 1 - (top + _PANEL) / page_height, tile / page_width, _PANEL / page_height]
+            (left / page_width, 1 - (top + _PANEL) / page_height, tile / page_width, _PANEL / page_height)
         )
         axes.axvspan(start, start + context - 1, color=seen, alpha=0.15, linewidth=0)
         axes.set(xlim=(start, start + steps[-1]), ylim=(low - room, max(high, low + 0.1) + room))
@@ -185,7 +199,7 @@ def _page(height, width, tile, gap, reward, predicted, starts, title, names, con
     write(_LEFT + gap - 46, top + _PANEL / 2, "reward", ha="right", rotation=90)
     write(_LEFT + gap + (width - 2 * gap) / 2, page_height - 12, "step of the episode", ha="center")
 
-    def render(visible):
+    def render(visible: bool) -> np.ndarray:
         for line in lines:
             line.set_visible(visible)
         canvas.draw()
@@ -203,7 +217,7 @@ def episode(images: np.ndarray, reward: np.ndarray, side: int = 512) -> Iterator
     returns = np.cumsum(reward, dtype=np.float64)
     font = ImageFont.load_default(size=20)
 
-    def frame(step):
+    def frame(step: int) -> np.ndarray:
         page = Image.new("RGB", (side, side + _CAPTION), BACKGROUND)
         # Smoothed: eight times as large, the squares of single pixels are all that one would see.
         page.paste(Image.fromarray(images[step]).resize((side, side), Image.Resampling.BICUBIC))
@@ -233,7 +247,7 @@ def side_by_side(episodes: list[np.ndarray], rewards: list[np.ndarray]) -> Itera
     returns = [np.cumsum(reward, dtype=np.float64) for reward in rewards]
     font = ImageFont.load_default(size=13)
 
-    def frame(step):
+    def frame(step: int) -> np.ndarray:
         shape = (rows * (height + caption) + (rows + 1) * gap, columns * (width + gap) + gap, 3)
         image = np.full(shape, BACKGROUND, np.uint8)
         captions = []
@@ -270,14 +284,14 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
     colors = Image.fromarray(sample.reshape(-1, *frames.shape[2:])).quantize(
         255 - len(_OUR_COLORS), Image.Quantize.FASTOCTREE
     )
-    chosen = colors.getpalette()[: 3 * (255 - len(_OUR_COLORS))]
+    chosen = (colors.getpalette() or [])[: 3 * (255 - len(_OUR_COLORS))]
     palette = Image.new("P", (1, 1))
     palette.putpalette([*chosen, *itertools.chain(*_OUR_COLORS)])
     images, before = [], None
     for frame in frames:
         indices = np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE))
         image = Image.fromarray(indices if before is None else np.where(indices == before, np.uint8(_STAYS), indices))
-        image.putpalette(palette.getpalette())
+        image.putpalette(palette.getpalette() or [])
         images.append(image)
         before = indices
     file = io.BytesIO()
@@ -334,7 +348,7 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 
 def _is_whole(path: Path) -> bool:
     """Whether a file consists of the boxes of an MP4, with the pictures and their index among them, and no rest."""
     found, size = set(), path.stat().st_size if path.exists() else 0
-    with path.open("rb") if size else contextlib.nullcontext() as file:
+    with path.open("rb") if size else io.BytesIO() as file:
         at = 0
         while at + 8 <= size:
             file.seek(at)

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -61,10 +61,11 @@ class Commits:
         partial = self._folder / f".{final.name}.partial"
         self._sweep()
         partial.mkdir()
+        named: dict[str, Any] = dict(arrays)
         try:
             write_weights(partial / WEIGHTS)
             with open(partial / _ARRAYS, "wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, **named)
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
             values = {"format": FORMAT, **state, "checksums": checksums}
             checksum = _state_checksum(values)
@@ -209,7 +210,7 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 
-def _sha256(file) -> str:
+def _sha256(file: BinaryIO) -> str:
     """hashlib.file_digest, which Python 3.10 does not have."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):

@@ -11,7 +11,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, BinaryIO
 
 DOCUMENT_BYTES = 64 * 2**20  # a score file with a curve of a million points takes 26 MB
 LINES_BYTES, LINES, LINE_BYTES = 256 * 2**20, 1_000_000, 2**20
@@ -31,7 +32,7 @@ class MissingError(FormatError):
     """There is no such file."""
 
 
-def document(path) -> object:
+def document(path: str | os.PathLike) -> object:
     """The value in a JSON file: its numbers are finite and within 64 bits, its text is Unicode. Raises FormatError."""
     data = read(path, DOCUMENT_BYTES)
     if not data.strip():
@@ -39,7 +40,7 @@ def document(path) -> object:
     return parse(data, f"{shown(path)}: ")
 
 
-def step_lines(path, problems: list[str]) -> Iterator[dict]:
+def step_lines(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
     """The objects {"step": frames, ...} of a file with one per line; none if there is no file.
 
     What is no such line is left out, and so is a last line without an end, which may still be being written. One line
@@ -68,7 +69,7 @@ def step_lines(path, problems: list[str]) -> Iterator[dict]:
         problems.append(f"{shown(path)}: line {first}{more} is not {STEP}: left out ({reason})")
 
 
-def yaml_tree(path, *, comments: bool = False) -> dict:
+def yaml_tree(path: str | os.PathLike, *, comments: bool = False) -> dict:
     """The keys and values of a YAML file; {} if it is empty. Raises FormatError.
 
     Neither aliases, of which a few lines can stand for gigabytes or for themselves, nor tags. With comments, mappings
@@ -104,7 +105,7 @@ def yaml_tree(path, *, comments: bool = False) -> dict:
     return tree
 
 
-def read(path, limit: int) -> bytes:
+def read(path: str | os.PathLike, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Raises FormatError."""
     try:
         with _opened(path, limit) as file:
@@ -132,19 +133,19 @@ def parse(data: bytes, where: str = "") -> object:
     return value
 
 
-def is_number(value, largest: float = sys.float_info.max) -> bool:
+def is_number(value: Any, largest: float = sys.float_info.max) -> bool:
     """Whether a value out of a file is a number, not true or false, and not beyond -largest..largest."""
     # The comparison is false for NaN and infinities, and holds for integers that no float can take.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= largest
 
 
-def one_line(text) -> str:
+def one_line(text: object) -> str:
     """Text as one line that any terminal can print: a space for a line end, escapes for what cannot be shown."""
     text = re.sub(r"\s*[\r\n]\s*", " ", str(text).strip())
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def shown(path) -> str:
+def shown(path: object) -> str:
     """A path for a message: on one line, and cut in the middle if it is so long that it would hide the message."""
     text = str(path)
     text = text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -154,7 +155,7 @@ def shown(path) -> str:
 _TOO_DEEP = f"has lists or objects more than {DEPTH} deep in each other"
 
 
-def _opened(path, limit: int):
+def _opened(path: str | os.PathLike, limit: int) -> BinaryIO:
     """A regular file of at most `limit` bytes, open for reading. Raises FormatError."""
     try:
         # Without waiting: a pipe that nobody writes to would hold the command for ever.
@@ -178,7 +179,7 @@ def _opened(path, limit: int):
         raise
 
 
-def _cut(file) -> Iterator[bytes]:
+def _cut(file: BinaryIO) -> Iterator[bytes]:
     """The lines of a file, each cut where it is longer than any that we write."""
     while line := file.readline(LINE_BYTES):
         yield line
@@ -189,8 +190,8 @@ def _cut(file) -> Iterator[bytes]:
 def _step_line(line: bytes) -> dict:
     if not line.endswith(b"\n"):
         raise FormatError("it has no end" if len(line) < LINE_BYTES else f"longer than {LINE_BYTES:,} bytes")
-    value = parse(line[:-1])
-    step = value.get("step") if isinstance(value, dict) else None
+    value: Any = parse(line[:-1])
+    step: Any = value.get("step") if isinstance(value, dict) else None
     if not (is_number(step, INT_MAX) and step >= 0 and step == int(step)):
         raise FormatError(f"{ascii(line.decode().strip()):.40}")
     value["step"] = int(step)
@@ -205,7 +206,7 @@ def _text(data: bytes, where: str) -> str:
         raise FormatError(f"{where}not UTF-8 text (line {line}, byte {data[error.start]:#04x})") from None
 
 
-def _check_events(events, where: str) -> None:
+def _check_events(events: Iterable[Any], where: str) -> None:
     """Refuse what makes a YAML file larger or deeper than it looks, before anything is built from it."""
     depth = 0
     for event in events:
@@ -219,7 +220,7 @@ def _check_events(events, where: str) -> None:
             raise FormatError(f"{where}:{line}: has a tag: write the value alone")
 
 
-def _fault(value, numbers: bool = True, place: str = "", depth: int = DEPTH) -> str:
+def _fault(value: Any, numbers: bool = True, place: str = "", depth: int = DEPTH) -> str:
     """What is wrong with a value out of a file, and where in it; "" if nothing is."""
     if isinstance(value, bool) or value is None:
         return ""
@@ -244,7 +245,7 @@ def _fault(value, numbers: bool = True, place: str = "", depth: int = DEPTH) -> 
     return _first(value, value.items(), "{}.{}" if place else "{}{}", numbers, place, depth)
 
 
-def _first(value, items, form: str, numbers: bool, place: str, depth: int) -> str:
+def _first(value: Any, items: Iterable[tuple[Any, Any]], form: str, numbers: bool, place: str, depth: int) -> str:
     for key, item in items:
         if isinstance(item, float | int) and is_number(item, INT_MAX):
             continue

@@ -4,9 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dreamer import __version__, config
 from dreamer.run import layout
@@ -70,7 +70,7 @@ def settle(settings: Settings, logdir: Path, frames: int) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(logdir: Path):
+def exclusive(logdir: Path) -> Iterator[None]:
     """Hold `logdir` for this process, until the block or the process ends. BlockingIOError if another one holds it.
 
     The directory is made if it does not exist, and taken away again if nothing was written into it.
@@ -94,12 +94,12 @@ def exclusive(logdir: Path):
                         folder.rmdir()
 
 
-def yaml(value) -> str:
+def yaml(value: object) -> str:
     """A value as it is written on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_allowed(allowed):
+def _check_allowed(allowed: Iterable[str]) -> None:
     keys = {key.name: key for key in config.describe()}
     for name in allowed:
         if name not in keys:
@@ -110,7 +110,7 @@ def _check_allowed(allowed):
             )
 
 
-def _check_format(logdir):
+def _check_format(logdir: Path) -> None:
     found = _record(logdir)["format"]
     if found != FORMAT:
         raise SettingsError(
@@ -119,7 +119,7 @@ def _check_format(logdir):
         )
 
 
-def _record(logdir):
+def _record(logdir: Path) -> dict[str, Any]:
     try:
         record = json.loads((logdir / layout.RUN).read_text(encoding="utf-8"))
         if isinstance(record["format"], int) and isinstance(record["changes"], list):
@@ -133,7 +133,7 @@ def _record(logdir):
     )
 
 
-def _recorded_precision(logdir):
+def _recorded_precision(logdir: Path) -> str | None:
     """The precision of the last start, of a run that did not write it into its config."""
     try:
         lines = (logdir / layout.MACHINES).read_text(encoding="utf-8").splitlines()
@@ -142,11 +142,11 @@ def _recorded_precision(logdir):
         return None
 
 
-def _default(name):
+def _default(name: str) -> Any:
     return next(key.value for key in config.describe() if key.name == name)
 
 
-def _refusal(logdir, refused, keys):
+def _refusal(logdir: Path, refused: list[tuple[str, Any, Any]], keys: Mapping[str, config.Key]) -> str:
     shown = "; ".join(f"{key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in refused)
     told = [key for key, _, _ in refused if keys[key].resume == config.TOLD]
     ways = ["give the saved values to resume that run", "another --logdir to start a new one"]

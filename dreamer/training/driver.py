@@ -7,11 +7,26 @@ environment     o_0               o_1              o_2
 stored          (o_0, 0, 0)      (o_1, a_1, r_1)  (o_2, a_2, r_2)
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
 import numpy as np
 import tensorflow as tf
 
-from dreamer.envs import EnvError
+from dreamer.envs import Env, EnvError
 from dreamer.envs.worker import WorkerDied
+
+Episode = dict[str, np.ndarray]  # arrays [L, ...] by name
+
+
+class Agent(Protocol):
+    """What a driver asks of an agent."""
+
+    def initial(self) -> Any:
+        """Carry before the first step of an episode stream."""
+
+    def act(self, observation: Mapping[str, Any], carry: Any, explore: bool) -> tuple[np.ndarray, Any]:
+        """Action [A] for one observation, and the new carry."""
 
 
 class Driver:
@@ -20,19 +35,22 @@ class Driver:
     explore is handed to the agent; seed_of(n) is the seed of the n-th episode that this driver begins.
     """
 
-    def __init__(self, env, agent, *, explore, seed_of):
+    def __init__(self, env: Env, agent: Agent, *, explore: bool, seed_of: Callable[[int], int]):
         self._env, self._agent, self._explore, self._seed_of = env, agent, explore, seed_of
         self._begun = 0
-        self._steps, self._carry = [], None
-        self._action = None  # chosen, but the environment failed before it was taken
-        self._past = []  # (seed, actions) of every episode since the environment last began anew
+        self._steps: list[dict[str, Any]] = []
+        self._carry: Any = None
+        self._action: Any = None  # chosen, but the environment failed before it was taken
+        self._past: list[
+            tuple[int, list[np.ndarray]]
+        ] = []  # (seed, actions) of every episode since the environment last began anew
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Agent steps of the episode in progress, the reset not counted."""
         return max(0, len(self._steps) - 1)
 
-    def step(self):
+    def step(self) -> Episode | None:
         """One agent step, after a reset where an episode begins. Returns the episode it finished, or None.
 
         Where the environment raises, the next call goes on with the action that was chosen then.
@@ -46,7 +64,7 @@ class Driver:
         self._action = None
         return self._finish() if self._steps[-1]["is_last"] else None
 
-    def cut(self):
+    def cut(self) -> Episode | None:
         """End the episode in progress here, as a time limit would, and return it; None if there is no step to keep."""
         self._action = None
         if len(self._steps) < 2:
@@ -55,16 +73,16 @@ class Driver:
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
 
-    def use(self, agent):
+    def use(self, agent: Agent) -> None:
         """Let `agent` act from the next episode on; what the environment has lived through stays known."""
         assert not self._steps, "an episode is in progress"
         self._agent = agent
 
-    def drop(self, env):
+    def drop(self, env: Env) -> None:
         """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
         self._env, self._steps, self._action, self._past = env, [], None, []
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as a dict of arrays by name."""
         past = self._past if self._steps or getattr(self._env, "goes_on", False) else []
         arrays = {
@@ -82,7 +100,7 @@ class Driver:
             arrays["action"] = self._action
         return arrays
 
-    def restore(self, arrays):
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> bool:
         """Go on from `state`: the environment lives through the same seeds and actions again.
 
         Returns whether it did: every observation of the episode in progress must be equal to the stored one. Where the
@@ -107,7 +125,7 @@ class Driver:
         except EnvError:  # steps after what is the end of an episode now, for instance
             return False
 
-    def _live_through_it_again(self):
+    def _live_through_it_again(self) -> bool:
         steps = []
         for seed, actions in self._past:
             steps = [self._env.reset(seed=seed), *(self._env.step(action) for action in actions)]
@@ -118,7 +136,7 @@ class Driver:
             )
         )
 
-    def _reset(self):
+    def _reset(self) -> None:
         if not getattr(self._env, "goes_on", False):
             self._past = []
         seed = self._seed_of(self._begun)
@@ -128,17 +146,17 @@ class Driver:
         self._carry = self._agent.initial()
         self._steps = [{**observation, "action": np.zeros(self._env.action_space.size, np.float32)}]
 
-    def _finish(self):
+    def _finish(self) -> Episode:
         steps, self._steps = self._steps, []
         episode = _stack(steps)
         episode["discount"] = 1.0 - episode["is_terminal"].astype(np.float32)
         return episode
 
 
-def episode_return(episode):
+def episode_return(episode: Mapping[str, np.ndarray]) -> float:
     """Sum of rewards of an episode."""
     return float(episode["reward"].sum(dtype=np.float64))
 
 
-def _stack(steps):
+def _stack(steps: list[dict[str, Any]]) -> Episode:
     return {key: np.stack([step[key] for step in steps]) for key in steps[0]}

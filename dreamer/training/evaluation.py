@@ -1,10 +1,18 @@
 """Evaluation: episodes of mode actions, their returns, a video, and the world model's open-loop prediction of them."""
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from dreamer.envs import Env
 from dreamer.results import video
-from dreamer.training.driver import Driver, episode_return
+from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.types import Batch
+
+if TYPE_CHECKING:
+    from dreamer.training.logger import Logger
 
 CONTEXT, HORIZON, SEQUENCES = 5, 45, 6  # observed steps, imagined steps and sequences of the open-loop prediction
 _LONG = 1500  # steps of an episode from which on its video is half as large, for the time that encoding takes
@@ -12,7 +20,13 @@ _SHOWN = (0, 2, 5)  # the sequences that its GIF has room for
 _TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
 
 
-def cut_windows(episodes, starts, length, *, tanh_rewards=False):
+def cut_windows(
+    episodes: Sequence[Mapping[str, np.ndarray]],
+    starts: Sequence[int] | np.ndarray,
+    length: int,
+    *,
+    tanh_rewards: bool = False,
+) -> Batch:
     """The steps start, start + 1, ... of each episode: Batch of arrays [B, length, ...].
 
     tanh_rewards: with tanh(r) for a reward r, as the replay hands them to an agent that learns so.
@@ -25,19 +39,27 @@ def cut_windows(episodes, starts, length, *, tanh_rewards=False):
     return Batch(**windows, is_first=np.arange(length)[None].repeat(len(pairs), 0) == 0)
 
 
-def held_out_windows(episode, *, sequences=SEQUENCES, length=CONTEXT + HORIZON, tanh_rewards=False):
+def held_out_windows(
+    episode: Mapping[str, np.ndarray],
+    *,
+    sequences: int = SEQUENCES,
+    length: int = CONTEXT + HORIZON,
+    tanh_rewards: bool = False,
+) -> Batch:
     """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
     starts, length = _starts(len(episode["reward"]), sequences, length)
     return cut_windows([episode] * sequences, starts, length, tanh_rewards=tanh_rewards)
 
 
-def _starts(steps, sequences=SEQUENCES, length=CONTEXT + HORIZON):
+def _starts(steps: int, sequences: int = SEQUENCES, length: int = CONTEXT + HORIZON) -> tuple[np.ndarray, int]:
     """First steps of the windows of held_out_windows, [sequences], and their length."""
     length = min(length, steps)
     return np.linspace(0, steps - length, sequences).round().astype(int), length
 
 
-def errors_against_horizon(truth, model, context=CONTEXT):
+def errors_against_horizon(
+    truth: np.ndarray, model: np.ndarray, context: int = CONTEXT
+) -> tuple[np.ndarray, np.ndarray]:
     """Squared errors of each imagined step, of the model and of repeating the last observation: 2 arrays [T - context].
 
     truth, model: [B, T, ...], T > context. Errors are averaged over B and summed over the rest (all pixels and channels
@@ -45,7 +67,7 @@ def errors_against_horizon(truth, model, context=CONTEXT):
     """
     imagined = truth[:, context:]
 
-    def error(prediction):
+    def error(prediction: np.ndarray) -> np.ndarray:
         squares = np.square(prediction - imagined)
         return squares.reshape(*squares.shape[:2], -1).sum(2).mean(0)
 
@@ -61,20 +83,30 @@ class Evaluator:
     returns are sums of r all the same.
     """
 
-    def __init__(self, env, logdir, logger, *, episodes, seed_of, task, tanh_rewards=False):
+    def __init__(
+        self,
+        env: Env,
+        logdir: Path,
+        logger: "Logger",
+        *,
+        episodes: int,
+        seed_of: Callable[[int, int], int],
+        task: str,
+        tanh_rewards: bool = False,
+    ):
         self._env, self._logdir, self._logger = env, logdir, logger
         self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
         self._task = task
 
-    def use(self, env):
+    def use(self, env: Env) -> None:
         """Evaluate in `env` from now on; the one before is closed."""
         self._env.close()
         self._env = env
 
-    def run(self, agent, frames, stopped=lambda: False):
+    def run(self, agent: Any, frames: int, stopped: Callable[[], object] = lambda: False) -> float | None:
         """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
         driver = Driver(self._env, agent, explore=False, seed_of=lambda n: self._seed_of(frames, n))
-        episodes = []
+        episodes: list[Episode] = []
         while len(episodes) < self._episodes:
             if stopped():
                 return None
@@ -83,7 +115,10 @@ class Evaluator:
                     del episode["image"]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
                 episodes.append(episode)
         returns = [episode_return(episode) for episode in episodes]
-        metrics = {"eval/return": np.mean(returns), "eval/length": np.mean([len(e["reward"]) - 1 for e in episodes])}
+        metrics: dict[str, Any] = {
+            "eval/return": np.mean(returns),
+            "eval/length": np.mean([len(e["reward"]) - 1 for e in episodes]),
+        }
         if len(returns) > 1:
             metrics["eval/return_std"] = np.std(returns)
         self._save_video(episodes[0], frames)
@@ -92,7 +127,7 @@ class Evaluator:
         self._logger.scalars(frames, metrics)
         return float(np.mean(returns))
 
-    def _save_video(self, episode, frames):
+    def _save_video(self, episode: Mapping[str, np.ndarray], frames: int) -> None:
         images, fps = episode["image"], video.episode_fps(len(episode["image"]))
         path = self._logdir / "videos" / f"{frames:010d}-episode.mp4"
         side = 512 if len(images) < _LONG else 256
@@ -100,7 +135,7 @@ class Evaluator:
         stride = -(-len(images) // _TENSORBOARD_FRAMES)
         self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 
-    def _save_open_loop(self, agent, episode, frames):
+    def _save_open_loop(self, agent: Any, episode: Mapping[str, np.ndarray], frames: int) -> dict[str, float]:
         batch = held_out_windows(episode, tanh_rewards=self._tanh_rewards)
         images, reward = agent.open_loop(batch, CONTEXT)
         errors = {"reward": errors_against_horizon(batch.reward, reward.numpy())}
@@ -116,7 +151,9 @@ class Evaluator:
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}
 
-    def _save_dream(self, truth, model, reward, predicted, steps, frames):
+    def _save_dream(
+        self, truth: np.ndarray, model: np.ndarray, reward: np.ndarray, predicted: np.ndarray, steps: int, frames: int
+    ) -> None:
         shown, starts = list(_SHOWN), _starts(steps)[0]
         pages = video.dream(
             *(values[shown] for values in (truth, model, reward, predicted)),

@@ -1,10 +1,20 @@
 """What can go wrong with a training: errors in one line, and numbers that are not finite."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from dreamer.run import layout
 from dreamer.training.progress import counted
+from dreamer.types import Batch
+
+if TYPE_CHECKING:
+    from dreamer.agents.dreamer import Dreamer
+    from dreamer.agents.planet import PlaNet
+    from dreamer.training.recorder import State
 
 NETWORKS = ("model", "actor", "value")
 
@@ -13,7 +23,7 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line."""
 
 
-def one_line(error, folder=None):
+def one_line(error: BaseException, folder: Path | None = None) -> str:
     """What an exception says, without line breaks; what the system refuses is named: the file, else the folder."""
     text = getattr(error, "message", None) or str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -22,7 +32,9 @@ def one_line(error, folder=None):
     return " ".join(str(text).split()) or type(error).__name__
 
 
-def check(results, batch, agent, state, limit, logdir):
+def check(
+    results: Mapping[str, np.ndarray], batch: Batch, agent: "Dreamer | PlaNet", state: "State", limit: int, logdir: Path
+) -> None:
     """Count updates that a network skipped in a row, for its gradient was not finite; raise TrainingError at `limit`.
 
     results: metrics of the updates of a round, {name: [n]}; state.skipped: {network: updates skipped up to now}. At the
@@ -41,7 +53,8 @@ def check(results, batch, agent, state, limit, logdir):
     wrong = [key for key, values in results.items() if not np.isfinite(values[-1])]
     path = logdir / layout.FAULTS / f"{int(agent.updates):08d}.npz"
     path.parent.mkdir(exist_ok=True)
-    np.savez(path, **{key: np.asarray(value) for key, value in batch._asdict().items()})
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in batch._asdict().items()}
+    np.savez(path, **arrays)
     largest = float(np.abs(np.asarray(batch.reward)).max())
     raise TrainingError(
         f"the gradient of the {network} was NaN or infinite in {counted(count, 'update')} in a row up to number "
@@ -50,7 +63,7 @@ def check(results, batch, agent, state, limit, logdir):
     )
 
 
-def _remedy(network, largest_reward):
+def _remedy(network: str, largest_reward: float) -> str:
     if largest_reward > 1e4:
         return "Rewards of this size overflow the losses: scale them down, or --replay.tanh_rewards true in a new run"
     return (
@@ -59,7 +72,7 @@ def _remedy(network, largest_reward):
     )
 
 
-def check_weights(agent):
+def check_weights(agent: "Dreamer | PlaNet") -> None:
     """Raise TrainingError unless all weights of the agent are finite: only such ones may take the place of others."""
     for name, network in agent.checkpoint().items():
         for variable in getattr(network, "weights", ()):

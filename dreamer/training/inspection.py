@@ -9,14 +9,16 @@ import json
 import os
 import shutil
 import sys
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dreamer import envs, seeds
+from dreamer import envs, keys, seeds
 from dreamer.agents import RunError, variant
 from dreamer.results import video
 from dreamer.run import layout
@@ -38,19 +40,22 @@ class Restored(NamedTuple):
     """
 
     env: envs.Env
-    agent: object
+    agent: Any  # Dreamer, PlaNet or Random
     frames: int
     updates: int
     best: bool
 
 
-def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
+def evaluate(
+    config: keys.Keys, logdir: Path, *, episodes: int, seed: int, best: bool = False, video_path: Path | None = None
+) -> None:
     """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
 
     video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers.
     Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
     """
-    returns, lengths, shown = [], [], []
+    returns, lengths = [], []
+    shown: list[tuple[np.ndarray, np.ndarray]] = []
     with _restored(config, logdir, seed, best) as run:
         for episode in _play(run, config, episodes, seed):
             returns.append(episode_return(episode))
@@ -82,7 +87,9 @@ def evaluate(config, logdir, *, episodes, seed, best=False, video_path=None):
         _say(video_path)
 
 
-def imagine(config, logdir, *, out, episodes, horizon, seed, best=False):
+def imagine(
+    config: keys.Keys, logdir: Path, *, out: Path, episodes: int, horizon: int, seed: int, best: bool = False
+) -> None:
     """Let the world model see CONTEXT steps of each of `episodes` episodes and predict up to `horizon` more.
 
     The predictions follow the actions of the episodes; they begin at evenly spaced points, at the start of the first
@@ -127,14 +134,14 @@ def imagine(config, logdir, *, out, episodes, horizon, seed, best=False):
     _say(out)
 
 
-def evenly_spaced(episodes, length):
+def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:
     """First steps of a window of each episode: from the start of the first to the end of the last one."""
     places = np.linspace(0, 1, len(episodes))
     return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
 
 
 @contextlib.contextmanager
-def _restored(config, logdir, seed, best):
+def _restored(config: keys.Keys, logdir: Path, seed: int, best: bool) -> Iterator[Restored]:
     with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
         agent, frames, is_best = restore_agent(
             config, logdir, env.action_space, seed=seeds.derive(seed, "inspect_agent"), best=best, report=_say
@@ -146,7 +153,7 @@ def _restored(config, logdir, seed, best):
         yield Restored(env, agent, frames, updates, is_best)
 
 
-def _play(run, config, count, seed):
+def _play(run: Restored, config: keys.Keys, count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield `count` episodes of mode actions, and say how each one ended; `seed` decides them all."""
     driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: seeds.derive(seed, "inspect_episode", n))
     longest = -(-config.env.time_limit // config.env.action_repeat)
@@ -166,7 +173,7 @@ def _play(run, config, count, seed):
             yield episode
 
 
-def _say(text):
+def _say(text: object) -> None:
     try:
         tqdm.write(str(text), file=sys.stdout)
         sys.stdout.flush()

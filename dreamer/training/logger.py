@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -116,13 +117,13 @@ class Logger:
         self._writer.close()
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(element) for element in value]
     return value if value is None or isinstance(value, str) or math.isfinite(value) else None
 
 
-def _number(name: str, value) -> int | float:
+def _number(name: str, value: Any) -> int | float:
     array = np.asarray(value.numpy() if tf.is_tensor(value) else value)
     if array.size != 1 or array.dtype.kind not in "iufV":  # V: bfloat16
         raise ValueError(f"metric {name} must be one number, got shape {array.shape}, type {array.dtype}")

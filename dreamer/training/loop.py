@@ -14,6 +14,9 @@ import collections
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,25 +24,30 @@ import tensorflow as tf
 from dreamer import envs, seeds
 from dreamer.agents.build import build_agent
 from dreamer.agents.random import Random
+from dreamer.config import Config
+from dreamer.envs.wrappers import Checked
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
+from dreamer.run.settings import Settings
+from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine
-from dreamer.training.driver import Driver, episode_return
+from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import write_weights
+from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
 COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
 
 
-def train(settings, logdir, stops, *, profile=False):
+def train(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> int:
     """`work`, for a command: prints how it ended, or the fault that ended it, in one line. Returns the exit code.
 
     That is 0 when finished, 1 after a fault, 128 + n after signal n. Raises RunError as `work` does.
@@ -52,7 +60,7 @@ def train(settings, logdir, stops, *, profile=False):
     return 128 + stops.signal if stops.signal else 0
 
 
-def work(settings, logdir, stops, *, profile=False):
+def work(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> str:
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
 
     settings: of the run (run.settings.agree), whose log directory the caller holds for this process. stops: the Stops
@@ -72,12 +80,12 @@ def work(settings, logdir, stops, *, profile=False):
     return f"Finished at {run.frames:,} frames in {logdir}."
 
 
-def updates_due(frames, *, since, updates, train_every, train_updates):
+def updates_due(frames: int, *, since: int, updates: int, train_every: int, train_updates: int) -> int:
     """Updates that belong to `frames`: `updates` at `since` frames, then train_updates after every train_every."""
     return updates + max(0, frames - since) // train_every * train_updates
 
 
-def evaluation_due(frames, last, *, first, every):
+def evaluation_due(frames: int, last: int | None, *, first: int, every: int) -> bool:
     """Whether a point first + n * every lies between the evaluation at `last` frames (None: none yet) and now."""
     if last is None:
         return frames >= first
@@ -87,12 +95,12 @@ def evaluation_due(frames, last, *, first, every):
 class Stopwatch:
     """Seconds spent in named parts of the work since they were last taken."""
 
-    def __init__(self):
-        self._seconds = collections.Counter()
+    def __init__(self) -> None:
+        self._seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
         self._start = time.monotonic()
 
     @contextlib.contextmanager
-    def part(self, name):
+    def part(self, name: str) -> Iterator[None]:
         """Add the time of the block to `name`."""
         start = time.monotonic()
         try:
@@ -100,7 +108,7 @@ class Stopwatch:
         finally:
             self._seconds[name] += time.monotonic() - start
 
-    def take(self):
+    def take(self) -> tuple[dict[str, float], float]:
         """({name: share of the time since the last take}, that time in seconds); starts anew."""
         now = time.monotonic()
         elapsed, self._start = now - self._start, now
@@ -112,24 +120,35 @@ class Stopwatch:
 class Run:
     """What one run holds while it works; `go` is Algorithm 1."""
 
-    def __init__(self, config, logdir, recorder, resources, stops, profile=False):
+    def __init__(
+        self,
+        config: Config,
+        logdir: Path,
+        recorder: Recorder,
+        resources: contextlib.ExitStack,
+        stops: Stops | Interrupts,
+        profile: bool = False,
+    ):
         """Nothing is started yet; `resources` closes what `open` will open."""
         self._config, self._logdir, self._recorder, self._profile = config, logdir, recorder, profile
         self._state, self._resources, self._stops = recorder.state, resources, stops
-        self._store = self._driver = self._batches = None
+        self._store: EpisodeStore
+        self._driver: Driver
+        self._agent: Any  # Dreamer, PlaNet or Random
+        self._batches: Iterator[Batch] | None = None
         self._traced = self._in_round = False
         self._stopwatch = Stopwatch()
 
     @property
-    def frames(self):
+    def frames(self) -> int:
         """Environment frames collected, those of the episode in progress included."""
         return self._store.frames + self._driver.steps * self._config.env.action_repeat
 
     @property
-    def _updates(self):
+    def _updates(self) -> int:
         return int(self._agent.updates) if self._learns else 0
 
-    def open(self):
+    def open(self) -> None:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
@@ -138,7 +157,10 @@ class Run:
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
             self._recorder.read_weights(self._agent)
-        episodes = {"directory": self._logdir / layout.EPISODES, "action_repeat": config.env.action_repeat}
+        episodes: dict[str, Any] = {
+            "directory": self._logdir / layout.EPISODES,
+            "action_repeat": config.env.action_repeat,
+        }
         check_present(self._state.stored_frames, self._state.oldest, **episodes)
         self._recorder.claim()
         self._store = EpisodeStore(
@@ -184,7 +206,7 @@ class Run:
         if self._recorder.of_older_format:
             self._commit()
 
-    def go(self):
+    def go(self) -> None:
         """Algorithm 1, until there are config.steps frames or a signal has arrived; commits whichever way it ends."""
         stages = {
             "prefill": self._prefill,
@@ -203,7 +225,7 @@ class Run:
         if self._state.stage != "finished":  # which is committed with its evaluation
             self._commit()
 
-    def _make_progress(self):
+    def _make_progress(self) -> Progress:
         config, state = self._config, self._state
         prefill = state.prefill or min(config.loop.prefill, config.steps)
         schedule = {name: config.loop[name] for name in ("train_every", "train_updates")}
@@ -222,10 +244,10 @@ class Run:
             label=config.task,
         )
 
-    def _make_env(self, training):
+    def _make_env(self, training: bool) -> Checked:
         return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
 
-    def _make_windows(self):
+    def _make_windows(self) -> Windows:
         replay = self._config.replay
         return Windows(
             self._store,
@@ -238,11 +260,11 @@ class Run:
         )
 
     @property
-    def _acting_randomly(self):
+    def _acting_randomly(self) -> Any:
         """The agent whose draws are those of NumPy: in the prefill always, later with random actions as a method."""
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
-    def _drive(self):
+    def _drive(self) -> None:
         """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
         agent = self._seed_agent if self._state.stage == "prefill" else self._agent
         self._driver = Driver(
@@ -252,7 +274,7 @@ class Run:
             seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.dropped),
         )
 
-    def _go_on_with_the_episode(self):
+    def _go_on_with_the_episode(self) -> None:
         if not self._recorder.episode or self._driver.restore(self._recorder.episode):
             return
         self._progress.message(
@@ -261,7 +283,7 @@ class Run:
         )
         self._keep_cut_episode()
 
-    def _prefill(self):
+    def _prefill(self) -> None:
         """Whole episodes of random actions until there are enough frames; the last one is cut where the run ends."""
         if not self._store.frames:
             self._progress.message("Collecting random episodes.")
@@ -280,7 +302,7 @@ class Run:
         self._driver.use(self._agent)  # In the same game, where one goes on after the loss of a life.
         self._commit()
 
-    def _train(self):
+    def _train(self) -> None:
         """The updates that are due, and a line of metrics for the round."""
         metrics = self._update() if self._learns else {}
         if self._in_round:
@@ -296,7 +318,7 @@ class Run:
                 self._logger.scalars(self.frames, metrics)
         self._state.stage = "evaluate"
 
-    def _update(self):
+    def _update(self) -> dict[str, Any]:
         """The updates of a round, or those that a stop has left. Returns their mean metrics, {} unless all are made.
 
         Raises TrainingError where they cannot go on.
@@ -337,7 +359,7 @@ class Run:
         return means | {"train/updates": self._updates}
 
     @contextlib.contextmanager
-    def _tracing(self):
+    def _tracing(self) -> Iterator[None]:
         """The first update of a process takes long; everything is committed before, so that a stop need not wait."""
         if self._traced:
             yield
@@ -348,7 +370,7 @@ class Run:
             yield
         self._traced = True
 
-    def _evaluate(self):
+    def _evaluate(self) -> None:
         state, at_end = self._state, self.frames >= self._config.steps
         last = state.scores[-1][0] if state.scores else None
         due = evaluation_due(self.frames, last, first=state.prefill, every=self._config.loop.eval_every)
@@ -369,7 +391,7 @@ class Run:
         elif self.frames >= frames + self._config.loop.save_every or time.monotonic() > moment + COMMIT_SECONDS:
             self._commit()
 
-    def _score(self):
+    def _score(self) -> float | None:
         """The mean return of an evaluation now; None after a stop or a failure, as if it had not begun."""
         draws = self._agent.random.state.numpy() if self._learns else self._agent.state()
         score = None
@@ -383,11 +405,11 @@ class Run:
                 self._agent.random.state.assign(draws) if self._learns else self._agent.restore(draws)
         return score
 
-    def _collect_next(self):
+    def _collect_next(self) -> None:
         self._state.stage = "collect"
         self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
 
-    def _collect(self):
+    def _collect(self) -> None:
         """Frames up to the target, rounded up to agent steps, with the exploring agent."""
         updates = self._updates
         target = min(self._state.target, self._config.steps)  # which may be fewer than when it was set
@@ -401,7 +423,7 @@ class Run:
                 self._keep_cut_episode()
             self._state.stage = "train"
 
-    def _step(self):
+    def _step(self) -> Episode | None:
         """One agent step; the episode that it finished, which is stored then, or None."""
         try:
             episode = self._driver.step()
@@ -416,7 +438,7 @@ class Run:
             self._store.add(episode)
         return episode
 
-    def _retry(self, error, what):
+    def _retry(self, error: Exception, what: str) -> None:
         """Count a failed environment that is to be built anew; raise the error where env.retries or a stop forbids."""
         if self._stops.signal or self._state.retried >= self._config.env.retries:
             raise error
@@ -426,14 +448,14 @@ class Run:
             f"retry {self._state.retried} of {self._config.env.retries}."
         )
 
-    def _new_env(self, training):
+    def _new_env(self, training: bool) -> Checked:
         return self._resources.enter_context(contextlib.closing(self._make_env(training)))
 
-    def _keep_cut_episode(self):
+    def _keep_cut_episode(self) -> None:
         if episode := self._driver.cut():
             self._store.add(episode)
 
-    def _commit(self, score=None):
+    def _commit(self, score: float | None = None) -> None:
         with self._stopwatch.part("saving"):
             state = self._state
             state.frames, state.updates = self.frames, self._updates
@@ -450,7 +472,7 @@ class Run:
             self._store.committed()
         self._committed_at = state.frames, time.monotonic()
 
-    def _write_weights(self, prefix):
+    def _write_weights(self, prefix: Path) -> None:
         if self._learns:
             faults.check_weights(self._agent)
             write_weights(self._agent, prefix)

@@ -1,6 +1,8 @@
 """A TensorBoard trace of a few updates: which operation took how long, on the host and on the device."""
 
 import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -16,12 +18,12 @@ class Profiler:
     says where the trace is. A trace is also written where fewer updates than asked for were made before `close`.
     """
 
-    def __init__(self, logdir, updates, report):
+    def __init__(self, logdir: Path, updates: int, report: Callable[[str], None]):
         self._logdir, self._updates, self._report = logdir, updates, report
         self._seen, self._recording = 0, False
 
     @contextlib.contextmanager
-    def update(self):
+    def update(self) -> Iterator[None]:
         """The block is one update."""
         if self._seen == 1 and self._updates:
             tf.profiler.experimental.start(str(self._logdir))
@@ -32,7 +34,7 @@ class Profiler:
         if self._seen > self._updates:
             self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Write what has been recorded, if anything was."""
         if not self._recording:
             return

@@ -49,10 +49,13 @@ class Progress:
         self._total, self._label, self._clock = total_frames, label, clock
         self._stream = sys.stderr if stream is None else stream
         self._began = self._due = clock()
-        self._frames, self._updates = start, None
+        self._frames = start
+        self._updates: int | None = None
+        self._evaluation: float | None
         evaluated_at, self._evaluation = last_evaluation or (None, None)
         self._outlook = Outlook(total_frames, total_updates, eval_every, eval_frames, evaluated_at)
-        self._pace = self._shown = None
+        self._pace: Pace | None = None
+        self._shown: str | None = None
         terminal = self._stream.isatty()
         self._interval = REFRESH if terminal else interval
         # Sizes are given because tqdm would draw nothing on a terminal that says it has no rows, as under Docker.
@@ -106,7 +109,7 @@ class Progress:
         facts = {"label": self._label} if self._label else {}
         facts["frames"] = f"{self._frames:,}/{self._total:,} frames"
         facts["percent"] = f"{100 * self._frames // self._total}%"
-        speeds = self._pace.speeds(self._clock())
+        speeds = self._pace.speeds(self._clock()) if self._pace else None
         if self._updates:  # none while the replay fills, and never with random actions
             facts["updates"] = counted(self._updates, "update")
         if speeds is not None:
@@ -183,8 +186,8 @@ class Outlook:
         self._total_frames, self._total_updates = total_frames, total_updates
         self._eval_every, self._eval_frames, self._evaluated_at = eval_every, eval_frames, evaluated_at
         self._random, self._acting, self._training = Cost(), Cost(), Cost()
-        self._evaluations = []  # seconds of each
-        self._last = None
+        self._evaluations: list[float] = []  # seconds of each
+        self._last: Point | None = None
 
     def add(self, point: Point) -> None:
         """Take in where the run is now."""
@@ -219,14 +222,14 @@ class Outlook:
         if (frames and each_frame is None) or (updates and each_update is None):
             return None
         left = frames * (each_frame or 0.0) + updates * (each_update or 0.0)
-        return left + self._evaluations_left() * self._each_evaluation(each_frame or 0.0)
+        return left + self._evaluations_left(frames) * self._each_evaluation(each_frame or 0.0)
 
-    def _evaluations_left(self) -> int:
-        """One every eval_every frames, and one at the end."""
+    def _evaluations_left(self, frames: int) -> int:
+        """In so many frames that are left: one every eval_every frames, and one at the end."""
         if not self._eval_every:
             return 0
         if self._evaluated_at is None:  # The first one is due as soon as the agent has been pre-trained.
-            return 1 + math.ceil(max(0, self._total_frames - self._last.frames) / self._eval_every)
+            return 1 + math.ceil(frames / self._eval_every)
         return math.ceil(max(0, self._total_frames - self._evaluated_at) / self._eval_every)
 
     def _each_evaluation(self, each_frame: float) -> float:
@@ -237,8 +240,8 @@ class Outlook:
 class Cost:
     """Seconds that one of something takes, averaged over the last WINDOW seconds that were spent on it."""
 
-    def __init__(self):
-        self._pieces = None  # [amount, seconds] each, pieces below a second joined
+    def __init__(self) -> None:
+        self._pieces: deque[list] | None = None  # [amount, seconds] each, pieces below a second joined
         self._amount = self._seconds = 0.0
 
     def add(self, amount: int, seconds: float) -> None:

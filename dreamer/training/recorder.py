@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dreamer import keys
 from dreamer.agents import variant
 from dreamer.run import layout, legacy
-from dreamer.run.commits import WEIGHTS, CommitError, Commits
+from dreamer.run.commits import WEIGHTS, Commit, CommitError, Commits
 from dreamer.run.files import replacing
-from dreamer.run.settings import settle
+from dreamer.run.settings import Settings, settle
 from dreamer.training.restore import read_legacy_weights, read_weights
 
 
@@ -53,13 +57,16 @@ class Recorder:
     in the present format yet.
     """
 
-    def __init__(self, settings, logdir):
+    def __init__(self, settings: Settings, logdir: Path):
         self._settings, self._config, self._logdir = settings, settings.config, logdir
         self._commits = Commits(logdir / layout.COMMITS)
-        self.notes = []
-        self.draws = self.random_draws = None
-        self.episode, self.sizes = {}, dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
-        self._legacy, self.of_older_format = None, False
+        self.notes: list[str] = []
+        self.draws: Mapping[str, Any] | None = None
+        self.random_draws: Mapping[str, Any] | None = None
+        self.episode: dict[str, np.ndarray] = {}
+        self.sizes = dict.fromkeys((layout.METRICS, layout.OPEN_LOOP), 0)
+        self._legacy: Path | None = None
+        self.of_older_format = False
         previous = settings.previous
         self._commit = self._commits.newest(self.notes.append)
         if self._commit is None:
@@ -72,7 +79,7 @@ class Recorder:
         if previous is not None:
             self._keep_schedule(previous.loop)
 
-    def _begin(self):
+    def _begin(self) -> State:
         """The state of a new run, or of one that was stopped before its first commit: it begins again, in the same way.
 
         Raises CommitError where a run has come further than that, since beginning again would delete it.
@@ -90,7 +97,7 @@ class Recorder:
             )
         return State()
 
-    def _open(self, commit):
+    def _open(self, commit: Commit) -> State:
         fields = {
             field.name: commit.state[field.name]
             for field in dataclasses.fields(State)
@@ -103,7 +110,7 @@ class Recorder:
         count = len(next(iter(results.values()), ()))
         return State(**fields, round=[{key: values[n] for key, values in results.items()} for n in range(count)])
 
-    def _open_legacy(self):
+    def _open_legacy(self) -> State:
         config, logdir = self._config, self._logdir
         frames = legacy.frames(logdir, config.env.action_repeat)
         prefill = min(config.loop.prefill, config.steps)
@@ -126,7 +133,7 @@ class Recorder:
             scores=scores,
         )
 
-    def _keep_schedule(self, loop):
+    def _keep_schedule(self, loop: keys.Loop) -> None:
         """Updates of the past stay due as they were where a resume changes the ratio."""
         state, new = self.state, self._config.loop
         if (loop.train_every, loop.train_updates) != (new.train_every, new.train_updates) and state.since:
@@ -134,7 +141,7 @@ class Recorder:
             state.since += rounds * loop.train_every
             state.due += rounds * loop.train_updates
 
-    def read_weights(self, agent):
+    def read_weights(self, agent: Any) -> None:
         """Load the committed weights, if there are any. Raises CommitError where they do not fit the agent."""
         if self._commit:
             read_weights(agent, self._commit.folder / WEIGHTS)
@@ -142,14 +149,23 @@ class Recorder:
             self.draws = read_legacy_weights(agent, self._legacy)
             self.state.updates = int(agent.updates)
 
-    def claim(self):
+    def claim(self) -> None:
         """From here on files of the run are written: the settings, then what has gone beyond the state goes."""
         if not self.of_older_format:  # It is one of the present format only with a state in it: see `commit`.
             settle(self._settings, self._logdir, self.state.frames)
         self._commits.drop_after(self._commit)
         self._write_scores()
 
-    def commit(self, *, score, draws, random_draws, sizes, episode, write_weights):
+    def commit(
+        self,
+        *,
+        score: float | None,
+        draws: Mapping[str, Any],
+        random_draws: Mapping[str, Any] | None,
+        sizes: Mapping[str, int],
+        episode: Mapping[str, Any],
+        write_weights: Callable[[Path], None],
+    ) -> None:
         """Commit the state. score: of the evaluation that these weights have just had. Raises OSError."""
         values = dataclasses.asdict(self.state) | {
             "score": score,
@@ -167,12 +183,12 @@ class Recorder:
             settle(self._settings, self._logdir, self.state.frames)
             self.of_older_format = False
 
-    def write_score(self, frames, score):
+    def write_score(self, frames: int, score: float) -> None:
         """Add a point to scores.json."""
         self.state.scores.append([frames, score])
         self._write_scores()
 
-    def write_random(self, whole_games):
+    def write_random(self, whole_games: bool) -> None:
         """Write random.json: returns of the random episodes, unless they are of less than whole games."""
         returns = self.state.random_returns
         if returns and whole_games:
@@ -180,7 +196,7 @@ class Recorder:
             with replacing(self._logdir / layout.RANDOM) as path:
                 path.write_text(json.dumps(summary) + "\n")
 
-    def _write_scores(self):
+    def _write_scores(self) -> None:
         path, config = self._logdir / layout.SCORES, self._config
         if not self.state.scores:
             path.unlink(missing_ok=True)
@@ -191,5 +207,5 @@ class Recorder:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _section(arrays, name):
+def _section(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(f"{name}/"): value for key, value in arrays.items() if key.startswith(f"{name}/")}

@@ -3,12 +3,17 @@
 import errno
 import json
 import os
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from dreamer import keys
 from dreamer.agents import RunError
 from dreamer.agents.build import build_agent
+from dreamer.agents.dreamer import Dreamer
+from dreamer.agents.planet import PlaNet
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.types import ActionSpace
@@ -16,7 +21,7 @@ from dreamer.types import ActionSpace
 _INPUT_KERNEL = 8  # among the variables of a world model; those before it are of the encoder's four convolutions
 
 
-def write_weights(agent, prefix):
+def write_weights(agent: Dreamer | PlaNet, prefix: Path) -> None:
     """Write everything of an agent that resuming needs to files that begin with `prefix`. Raises OSError."""
     try:
         tf.train.Checkpoint(**agent.checkpoint()).write(str(prefix))
@@ -27,7 +32,7 @@ def write_weights(agent, prefix):
         raise OSError(f"cannot write {prefix}: {error.message}") from None
 
 
-def read_weights(agent, prefix, *, only_networks=False):
+def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool = False) -> None:
     """Load what `write_weights` wrote; only_networks leaves optimisers and generators, which acting does not need.
 
     Raises CommitError where the files do not fit these networks.
@@ -55,12 +60,12 @@ def read_weights(agent, prefix, *, only_networks=False):
 class RestoredAgent(NamedTuple):
     """An agent, the frames of the committed state that it is from, and whether that is the best one."""
 
-    agent: object
+    agent: Any  # Dreamer, PlaNet or Random
     frames: int
     best: bool
 
 
-def saved_action_space(config, prefix):
+def saved_action_space(config: keys.Keys, prefix: Path) -> ActionSpace:
     """The ActionSpace of the networks that `write_weights` wrote, by the shapes of their weights.
 
     Raises CommitError where these are not of the networks that the config names.
@@ -78,7 +83,15 @@ def saved_action_space(config, prefix):
     return ActionSpace(actions, discrete=outputs == actions)
 
 
-def restore_agent(config, logdir, action_space=None, *, seed, best=False, report=print):
+def restore_agent(
+    config: keys.Keys,
+    logdir: Path,
+    action_space: ActionSpace | None = None,
+    *,
+    seed: int,
+    best: bool = False,
+    report: Callable[[str], None] = print,
+) -> RestoredAgent:
     """The agent of the run in `logdir` as its newest committed state has it, a RestoredAgent.
 
     action_space: that of the run's environment; None takes it from the weights, which random actions do not have.
@@ -109,13 +122,13 @@ def restore_agent(config, logdir, action_space=None, *, seed, best=False, report
         frames = legacy.frames(logdir, config.env.action_repeat)
     else:
         raise RunError(f"{logdir} has no committed state yet: a run that trains commits one after its random episodes")
-    agent = build_agent(config, action_space or saved_action_space(config, prefix), seed=seed)
+    agent: Any = build_agent(config, action_space or saved_action_space(config, prefix), seed=seed)
     read_weights(agent, prefix, only_networks=True)
     agent.random.reset_from_seed(seed)
     return RestoredAgent(agent, frames, best_kept is not None)
 
 
-def read_legacy_weights(agent, prefix):
+def read_legacy_weights(agent: Dreamer | PlaNet, prefix: Path) -> dict[str, Any]:
     """Load a checkpoint of format 0 and return the draws of the replay. Raises CommitError where it does not fit."""
     draws = _Text()
     try:
@@ -125,7 +138,7 @@ def read_legacy_weights(agent, prefix):
     return json.loads(draws.text)
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     """The first line of an exception; its type where it says nothing."""
     return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
 
@@ -133,8 +146,8 @@ def _reason(error):
 class _Text(tf.train.experimental.PythonState):
     text = ""
 
-    def serialize(self):
+    def serialize(self) -> str:
         return self.text
 
-    def deserialize(self, value):
+    def deserialize(self, value: bytes | str) -> None:
         self.text = value.decode() if isinstance(value, bytes) else value

@@ -1,31 +1,34 @@
 """The world model: encoder, RSSM and heads, and the losses that train them (paper, Section 4, eqs. 9-12)."""
 
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 
 from dreamer.nets.distributions import bernoulli, normal
 from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder, flatten_leading
+from dreamer.types import Batch, State
 from dreamer.world_model.rssm import RSSM, feature
 
 
-def preprocess(image):
+def preprocess(image: tf.Tensor) -> tf.Tensor:
     """uint8 [..., 64, 64, 3] -> float32 in [-0.5, 0.5]."""
     return tf.cast(image, tf.float32) / 255.0 - 0.5
 
 
-def gaussian_kl(mean, std, prior_mean, prior_std):
+def gaussian_kl(mean: tf.Tensor, std: tf.Tensor, prior_mean: tf.Tensor, prior_std: tf.Tensor) -> tf.Tensor:
     """KL(N(mean, std) || N(prior_mean, prior_std)) in nats, summed over the last dimension: [..., S] -> [...]."""
     ratio = tf.square(std / prior_std)
     distance = tf.square((mean - prior_mean) / prior_std)
     return 0.5 * tf.reduce_sum(ratio + distance - 1.0 - tf.math.log(ratio), -1)
 
 
-def free_nats_after_mean(kl, free_nats):
+def free_nats_after_mean(kl: tf.Tensor, free_nats: float) -> tf.Tensor:
     """max(mean KL, free nats): the TF2 release's form. kl: [B, T] -> scalar."""
     return tf.maximum(tf.reduce_mean(kl), free_nats)
 
 
-def free_nats_per_state(kl, free_nats):
+def free_nats_per_state(kl: tf.Tensor, free_nats: float) -> tf.Tensor:
     """mean max(0, KL - free nats): each state has its own (PlaNet, the paper and TF1). kl: [B, T] -> scalar."""
     return tf.reduce_mean(tf.nn.relu(kl - free_nats))
 
@@ -33,7 +36,7 @@ def free_nats_per_state(kl, free_nats):
 FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
 
 
-def contrastive_loss(features, predicted):
+def contrastive_loss(features: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
     """-J_S of eq. 12: -ln q(s | o) + ln sum over o' of q(s | o'), o' being all images of the batch, o among them.
 
     features: states s; predicted: means of q(s | o), a Normal of unit variance, from the images o at the same places.
@@ -57,25 +60,25 @@ class WorldModel(keras.layers.Layer):
 
     def __init__(
         self,
-        actions,
+        actions: int,
         *,
-        deter,
-        stoch,
-        hidden,
-        min_std,
-        conv_depth,
-        units,
-        observation,
-        reward_layers,
-        discount_head,
-        discount_layers,
-        discount_scale,
-        kl_scale,
-        free_nats,
-        free_nats_per,
-        gamma,
-        seeds,
-        name="world_model",
+        deter: int,
+        stoch: int,
+        hidden: int,
+        min_std: float,
+        conv_depth: int,
+        units: int,
+        observation: str,
+        reward_layers: int,
+        discount_head: bool,
+        discount_layers: int,
+        discount_scale: float,
+        kl_scale: float,
+        free_nats: float,
+        free_nats_per: str,
+        gamma: float,
+        seeds: Iterator[int],
+        name: str = "world_model",
     ):
         super().__init__(name=name)
         self._discount_scale, self._kl_scale, self._gamma = discount_scale, kl_scale, gamma
@@ -85,33 +88,34 @@ class WorldModel(keras.layers.Layer):
         self.rssm = RSSM(
             actions, EMBED_DEPTH * conv_depth, stoch=stoch, deter=deter, hidden=hidden, min_std=min_std, seeds=seeds
         )
-        self.decoder = self.state_head = None
+        self.decoder: Decoder | None = None
+        self.state_head: MLP | None = None
         if observation == "pixels":
             self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
         elif observation == "contrastive":
             embed = EMBED_DEPTH * conv_depth
             self.state_head = MLP(embed, width, layers=reward_layers, units=units, seeds=seeds, name="state")
         self.reward_head = MLP(width, 1, layers=reward_layers, units=units, seeds=seeds, name="reward")
-        self.discount_head = None
+        self.discount_head: MLP | None = None
         if discount_head:
             self.discount_head = MLP(width, 1, layers=discount_layers, units=units, seeds=seeds, name="discount")
         self.built = True
 
-    def observe(self, batch, noise):
+    def observe(self, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
         return self._filter(self.encoder(preprocess(batch.image)), batch, noise)
 
-    def reward(self, features):
+    def reward(self, features: tf.Tensor) -> tf.Tensor:
         """Mean of p(r | s): [..., F] -> [...]."""
         return self.reward_head(features)[..., 0]
 
-    def discount(self, features):
+    def discount(self, features: tf.Tensor) -> tf.Tensor:
         """Discount after each state, [..., F] -> [...]: gamma, or what the discount head predicts (gamma included)."""
         if self.discount_head is None:
             return self._gamma * tf.ones(tf.shape(features)[:-1])
         return bernoulli(self.discount_head(features)[..., 0]).probs_parameter()
 
-    def loss(self, batch, noise):
+    def loss(self, batch: Batch, noise: tf.Tensor) -> tuple[tf.Tensor, State, dict[str, tf.Tensor]]:
         """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
 
         FREE_NATS has the two forms of the KL term. contrastive_loss takes the place of the image's likelihood in
@@ -145,7 +149,7 @@ class WorldModel(keras.layers.Layer):
         }
         return total, posterior, metrics
 
-    def open_loop(self, batch, noise, context):
+    def open_loop(self, batch: Batch, noise: tf.Tensor, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] (None without decoder) and rewards [B, T] predicted after `context` observed steps.
 
         The first `context` steps are reconstructions from the posterior, the rest follow the batch's actions through
@@ -158,5 +162,5 @@ class WorldModel(keras.layers.Layer):
         images = None if self.decoder is None else tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0)
         return images, self.reward(features)
 
-    def _filter(self, embed, batch, noise):
+    def _filter(self, embed: tf.Tensor, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         return self.rssm.observe(embed, batch.action, batch.is_first, noise)
