@@ -204,7 +204,8 @@ def overlay_path(name: str) -> Path:
     if name.endswith(".yaml"):
         own = Path(name).expanduser()
         if not own.is_file():
-            raise ConfigError(f"{formats.shown(own)}: no such overlay file; of configs/ there are {', '.join(known)}")
+            what = "is no file" if own.exists() or own.is_symlink() else "no such overlay file"
+            raise ConfigError(f"{formats.shown(own)}: {what}; of configs/ there are {', '.join(known)}")
         return own
     if name in known:
         return CONFIGS / f"{name}.yaml"
@@ -279,7 +280,7 @@ def _parse(path: Path) -> dict:
 
 
 def _shown(path: Path) -> str:
-    return f"configs/{path.name}" if path.parent == CONFIGS else str(path)
+    return f"configs/{path.name}" if path.parent == CONFIGS else formats.shown(path)
 
 
 def _read(path: Path) -> list[tuple[str, Any, str]]:

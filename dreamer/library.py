@@ -17,7 +17,7 @@ import numpy as np
 from dreamer import config, envs, hardware, seeds, start, stops
 from dreamer.replay import episodes as replay
 from dreamer.results import scores as score_files
-from dreamer.run import formats, layout
+from dreamer.run import files, formats, layout
 
 if TYPE_CHECKING:
     from dreamer.agents.trained import TrainedAgent
@@ -78,8 +78,8 @@ def train(
     SIGINT saves and raises KeyboardInterrupt: the same call goes on. Raises ValueError for what cannot be, RuntimeError
     and OSError for faults.
     """
-    overlays = [configs] if isinstance(configs, str) else list(configs)
-    values = {**(keys or {}), **more}
+    overlays = [os.fspath(name) for name in ([configs] if isinstance(configs, str | os.PathLike) else configs)]
+    values = _plain({**(keys or {}), **more})
     if env is not None:
         overlays += [] if "gym" in overlays else ["gym"]
         values["task"] = envs.gymnasium.name_of(env)
@@ -90,7 +90,7 @@ def train(
     run = run.replace(task=envs.canonical(run.suite, run.task))
     logdir = start.default_logdir(run) if logdir is None else Path(logdir)
     with contextlib.ExitStack() as resources:
-        agreed = start.claim_logdir(run, logdir, resources, list(allow))
+        agreed = start.claim_logdir(run, logdir, resources, [allow] if isinstance(allow, str) else list(allow))
         for line in agreed.notes:
             print(line, flush=True)
         run = agreed.config
@@ -165,16 +165,29 @@ def scores(runs: Folder | Iterable[Folder]) -> list[dict]:
 
 
 def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool = False) -> list[Path]:
-    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export."""
-    agent = load(logdir, best=best, precision="float32")
+    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export.
+
+    Returns what stands in the directory `out` then. An earlier export gives way as a whole. Raises ValueError where
+    `out` holds something else, or lies in the run.
+    """
+    run, out = Path(logdir), Path(out)
+    _open(run)
 
     from dreamer.agents import export as writer
 
-    return writer.export(agent, Path(out), with_model=with_model)
+    writer.check_target(out, run)
+    with files.replacing_folder(out) as partial:
+        names = writer.export(load(run, best=best, precision="float32"), partial, with_model=with_model)
+    return [out / name for name in names]
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+    """Values of keys, those of NumPy as Python's."""
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
 
 
 def _open(logdir: Folder, **changes: Any) -> config.Config:
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes = _plain({key: value for key, value in changes.items() if value is not None})
     return start.open_config(Path(logdir), changes)
 
 

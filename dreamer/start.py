@@ -26,8 +26,9 @@ class UsageError(ValueError):
 
 def check_task(run: config.Config) -> None:
     """Raise UsageError unless there is the run's agent, and this machine has its task."""
-    if run.method not in agents.METHODS:
-        raise UsageError(f"--method: expected one of {' | '.join(agents.METHODS)}, got {formats.shown(run.method)!r}")
+    _check_method(run)
+    if run.method == agents.PLANNER and not run.behavior.bootstrap:
+        raise UsageError(f"no_value (behavior.bootstrap false) is about an actor, and --method {run.method} has none")
     try:
         envs.validate(run.suite, run.task)
     except ValueError as error:
@@ -83,7 +84,9 @@ def open_config(logdir: Path, changes: dict | None = None) -> config.Config:
         saved = config.load_file(path).flat()
     except ConfigError as error:
         raise UsageError(f"{logdir} cannot be opened by this version of dreamer: {error}") from error
-    return config.load([], saved | (changes or {}))
+    run = config.load([], saved | (changes or {}))
+    _check_method(run)
+    return run
 
 
 def load_tensorflow() -> list[tuple[int, int]]:
@@ -123,6 +126,11 @@ def choose_precision(precision: str, *, of_run: bool = False, emulate: bool = Tr
     precision, reason = hardware.resolve_precision(precision, flags, capabilities)
     reason = reason.replace("as asked for", "that of the run") if of_run else reason
     return precision, f"precision {precision}: {reason}"
+
+
+def _check_method(run: config.Config) -> None:
+    if run.method not in agents.METHODS:
+        raise UsageError(f"--method: expected one of {' | '.join(agents.METHODS)}, got {formats.shown(run.method)!r}")
 
 
 def _what_is_missing(logdir: Path) -> str:

@@ -386,3 +386,14 @@ def test_the_types_of_the_keys_are_those_of_the_defaults():
     assert (ROOT / "dreamer" / "keys.py").read_text() == write_keys.source()
     assert keys.Replay.__annotations__["batch"] is int
     assert keys.Keys.__annotations__["replay"] is keys.Replay
+
+
+def test_no_name_of_an_overlay_spoils_the_saved_config(tmp_path):
+    for name in ("a\nb: 3", "\x1b[31m", "\udcff"):
+        mine = tmp_path / f"{name}.yaml"
+        mine.write_text("actor: {lr: 3e-4}\n")
+        config.load([str(mine)]).save(tmp_path / "saved.yaml")
+        assert config.load_file(tmp_path / "saved.yaml").actor.lr == 3e-4
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(config.ConfigError, match=r"folder.yaml: is no file; of configs/ there are"):
+        config.load([str(tmp_path / "folder.yaml")])

@@ -12,7 +12,8 @@ act so; its name in METHODS makes it a value of the key `method`.
 
 from dreamer.keys import Keys
 
-METHODS = ("dreamer", "planet", "random")
+PLANNER = "planet"
+METHODS = ("dreamer", PLANNER, "random")
 _OBJECTIVES = {"contrastive": "contrastive", "none": "reward_only"}  # of the world model, other than images
 
 

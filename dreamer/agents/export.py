@@ -45,15 +45,20 @@ for step, image in enumerate(images):
 '''
 
 
-def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[Path]:
-    """Write a SavedModel of the agent's policy into the directory `out`; return what was written there.
-
-    It has the functions act (the mode, as in evaluation) and explore (with the noise of training); with_model adds
-    imagine, which predicts without images. signature.json says what goes in and comes out, example.py calls act. An
-    earlier export gives way. Raises RunError where `out` holds something else.
-    """
+def check_target(out: Path, run: Path) -> None:
+    """Raise RunError unless `out` is a place for an export of the run: new, empty, or an earlier export."""
     if out.exists() and not (out.is_dir() and ((out / SIGNATURE).is_file() or not any(out.iterdir()))):
         raise RunError(f"{out}: expected a new or empty directory, or an earlier export")
+    if run.resolve() in list(out.resolve().parents)[1:]:
+        raise RunError(f"{out}: lies in a folder of the run {run}, which is for what the training writes")
+
+
+def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str]:
+    """Write a SavedModel of the agent's policy into the empty directory `out`; return the names of its files.
+
+    It has the functions act (the mode, as in evaluation) and explore (with the noise of training); with_model adds
+    imagine, which predicts without images. signature.json says what goes in and comes out, example.py calls act.
+    """
     size, rssm = agent.action_space.size, agent.networks["world_model"].rssm
     sizes = {"stoch": rssm.stoch, "deter": rssm.deter, "action": size}
     space = "one-hot" if agent.action_space.discrete else "each number in [-1, 1]"
@@ -101,7 +106,7 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[Pat
     }
     (out / SIGNATURE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     (out / EXAMPLE).write_text(_EXAMPLE.format(sizes=sizes, actions=f"{size} numbers, {space}"), encoding="utf-8")
-    return [out / "saved_model.pb", out / SIGNATURE, out / EXAMPLE]
+    return ["saved_model.pb", "variables", SIGNATURE, EXAMPLE]
 
 
 def _policy(agent: TrainedAgent, explore: bool) -> Callable[..., dict[str, tf.Tensor]]:

@@ -146,6 +146,10 @@ class TrainedAgent:
 
         `carry.state` of `act` is such a state, and so is a step of `observe`. Samples follow from the seed.
         """
+        if not isinstance(state, State):
+            raise ValueError(f"state: expected a State, such as carry.state of a Carry, got {type(state).__name__}")
+        if np.ndim(state.deter) != 2:
+            raise ValueError(f"state: expected one for each row, deter [B, D], got deter {list(np.shape(state.deter))}")
         rows = len(np.asarray(state.deter))
         actions = self._actions(actions, (rows, None), "actions")
         state = State(*(tf.constant(field, tf.float32) for field in state))
@@ -200,6 +204,8 @@ class TrainedAgent:
         return self._world_model.rssm.imagine(state, actions, noise)
 
     def _tensors(self, carry: Carry, rows: int) -> tuple[State, tf.Tensor]:
+        if not isinstance(carry, Carry):
+            raise ValueError(f"carry: expected what act has returned, or None, got {type(carry).__name__}")
         state, action = carry
         found = {len(np.asarray(field)) for field in (*state, action)}
         if found != {rows}:
@@ -243,11 +249,15 @@ def _images(images: np.ndarray, leading: tuple[int, ...] | range, name: str) -> 
         shapes: dict[Any, str] = {(0, 1): "[64, 64, 3] or [B, 64, 64, 3]", (2,): "[B, T, 64, 64, 3]"}
         wanted = shapes.get(leading, "[..., 64, 64, 3]")
         raise ValueError(f"{name}: expected uint8 of the shape {wanted}, got {images.dtype} {list(images.shape)}")
+    if not images.size:
+        raise ValueError(f"{name}: expected at least one, got none, {list(images.shape)}")
     return images
 
 
 def _features(state: State) -> tf.Tensor:
-    return tf.constant(np.concatenate([state.stoch, state.deter], -1))
+    if not isinstance(state, State):
+        raise ValueError(f"state: expected a State, such as carry.state of a Carry, got {type(state).__name__}")
+    return tf.constant(np.concatenate([state.stoch, state.deter], -1), tf.float32)
 
 
 def _arrays(state: State) -> State:

@@ -1,8 +1,12 @@
 """`dreamer export`: the policy of a run as a SavedModel."""
 
+import sys
+import warnings
+
 from dreamer import library
-from dreamer.cli.arguments import UsageError, make_parser, parse, to_path
+from dreamer.cli.arguments import UNUSABLE, UsageError, make_parser, parse, to_path
 from dreamer.cli.output import fail, say
+from dreamer.run import formats
 
 
 def export(words: list[str]) -> int:
@@ -27,9 +31,15 @@ def export(words: list[str]) -> int:
     if args is None:
         return 0
     try:
-        written = library.export(args.logdir, args.out, with_model="model" in args.parts, best=args.best)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"dreamer: {message}", file=sys.stderr, flush=True)
+            written = library.export(args.logdir, args.out, with_model="model" in args.parts, best=args.best)
     except ValueError as error:
         raise UsageError(error) from error
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        raise UsageError(f"{formats.shown(args.out)}: {error.strerror}") from error
     except RuntimeError as error:
         return fail(error, 1)
     return say("\n".join(map(str, written)))

@@ -11,7 +11,7 @@ from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, unknown
 from dreamer.envs.rendering import Rendering, choose
 from dreamer.envs.worker import Worker, WorkerDied
-from dreamer.envs.wrappers import Checked
+from dreamer.envs.wrappers import Checked, failing_as_env_error
 
 __all__ = [
     "Env",
@@ -191,7 +191,8 @@ def make(
         _check_platform(choose(renderer))
     if found.rendering == "software":
         raise EnvError(f"worker=False: {suite} renders in software, which would crash this process beside TensorFlow")
-    return Checked(found.constructor(**kwargs))
+    with failing_as_env_error(f"{task}: its constructor"):
+        return Checked(found.constructor(**kwargs))
 
 
 def _variables(rendering: str, renderer: str) -> dict[str, str]:

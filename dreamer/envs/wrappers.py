@@ -1,5 +1,8 @@
 """Run-time checks at the border of an environment."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from dreamer.envs.core import FLAGS, Env, EnvError
@@ -41,7 +44,8 @@ class Checked:
 
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset."""
-        step = self._env.reset(seed)
+        with failing_as_env_error("reset()"):
+            step = self._env.reset(seed)
         self._check_step(step, source="reset()")
         if not step["is_first"] or step["reward"] != 0:
             raise EnvError(
@@ -55,7 +59,8 @@ class Checked:
         if self._ready:
             raise EnvError(self._ready)
         check_action(action, self.action_space)
-        step = self._env.step(action)
+        with failing_as_env_error("step()"):
+            step = self._env.step(action)
         self._check_step(step, source="step()")
         if step["is_first"]:
             raise EnvError("step() returned is_first True: expected it from reset() alone")
@@ -86,6 +91,20 @@ class Checked:
             raise EnvError(f"{source} returned the reward {step['reward']}: expected a finite number")
         if step["is_terminal"] and not step["is_last"]:
             raise EnvError(f"{source} returned is_terminal True with is_last False: a terminal step is the last one")
+
+
+@contextlib.contextmanager
+def failing_as_env_error(what: str) -> Iterator[None]:
+    """Turn whatever an environment raises in the block into EnvError, of one line.
+
+    One in a process of its own has it so already; in this process its errors would pass for errors of ours.
+    """
+    try:
+        yield
+    except EnvError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def check_action(action: np.ndarray, space: ActionSpace) -> None:

@@ -28,6 +28,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path`; when the block ends well it takes the place of `path` and all in it.
+
+    If the block raises, `path` stays as it was. Missing parent directories are made.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        sync(path.parent)
+    finally:
+        discard(old)
+        discard(temporary)
+
+
 def sync(path: Path) -> None:
     """Bring a file's bytes, or the names in a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -34,6 +34,9 @@ except ModuleNotFoundError:
 """
 
 
+FILES = ("saved_model.pb", "variables", "signature.json", "example.py")
+
+
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
     """export(task, method) -> log directory and export, made once each."""
@@ -116,7 +119,7 @@ def test_the_command_and_what_it_does_not_overwrite(export, tmp_path, capsys):
     for _ in range(2):  # an earlier export gives way
         assert main(["export", "--logdir", str(run), "--out", str(tmp_path / "policy")]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines == [str(tmp_path / "policy" / name) for name in ("saved_model.pb", "signature.json", "example.py")]
+        assert lines == [str(tmp_path / "policy" / name) for name in FILES]
     assert set(tf.saved_model.load(str(tmp_path / "policy")).signatures) == {"act", "explore"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
@@ -126,3 +129,7 @@ def test_the_command_and_what_it_does_not_overwrite(export, tmp_path, capsys):
         assert main(["export", "--logdir", str(run), "--out", str(taken)]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    for inside in (run, run / "checkpoints" / "000009"):
+        assert main(["export", "--logdir", str(run), "--out", str(inside)]) == 2
+    assert main(["export", "--logdir", str(run), "--out", str(tmp_path / "mine" / "thesis.txt" / "policy")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3

@@ -36,3 +36,8 @@ def test_planet_does_not_plan_discrete_actions():
     run = config.load(["atari", "planet", "debug"], {"task": "pong"})
     with pytest.raises(agents.RunError, match="plans continuous actions, and those of pong are discrete"):
         build_agent(run, ActionSpace(6, discrete=True), seed=0)
+
+
+def test_planet_has_no_actor_whose_value_could_be_left_out():
+    with pytest.raises(start.UsageError, match="is about an actor, and --method planet has none"):
+        start.check_task(config.load(["toy", "planet", "no_value"]))

@@ -102,3 +102,20 @@ def test_refuses_wrong_spaces(scripted, spaces, message):
     env.observation_spaces = spaces
     with pytest.raises(EnvError, match=message):
         Checked(env)
+
+
+@pytest.mark.parametrize("error", [TypeError("two\nlines"), KeyError("x"), SystemExit(7), EnvError("its own")])
+@pytest.mark.parametrize("call", ["reset", "step"])
+def test_what_an_environment_in_this_process_raises_is_its_own_error(scripted, monkeypatch, call, error):
+    env = scripted()
+    checked = Checked(env)
+    checked.reset(0)
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(env, call, fail)
+    name = type(error).__name__
+    expected = r"^its own$" if isinstance(error, EnvError) else rf"^{call}\(\) raised {name}: [^\n]+$"
+    with pytest.raises(EnvError, match=expected):
+        checked.reset(0) if call == "reset" else checked.step(ACTION)
