@@ -296,7 +296,7 @@ def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:
         key = f"{prefix}{name}"
         tree[name] = _commented(value, origins, f"{key}.") if isinstance(value, dict) else value
         if key in origins:
-            tree.yaml_add_eol_comment(origins[key], name)
+            tree.yaml_add_eol_comment(origins[key], name, column=0)
     return tree
 
 
