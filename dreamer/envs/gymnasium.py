@@ -114,7 +114,8 @@ def find(task: str) -> str | Callable:
         except (Exception, SystemExit) as error:  # A script that runs as it is imported may well end with sys.exit().
             problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ValueError(f'cannot import the module "{module}" of the task "{task}": {problem}') from error
-    if environment_id not in gymnasium.registry:
+    atari = not colon and environment_id.startswith("ALE/")  # registered in a process that has had a game of Atari
+    if atari or environment_id not in gymnasium.registry:
         if colon and callable(constructor := _attribute(sys.modules[module], environment_id)):
             return constructor
         if module == "__main__":
@@ -123,7 +124,7 @@ def find(task: str) -> str | Callable:
                 "can it be made: put it into a module to find it elsewhere too"
             )
         hint = "" if colon else "; MODULE:ID imports a module that registers its own"
-        if environment_id.startswith("ALE/"):
+        if atari:
             hint = "; games of Atari are the suite atari: --configs atari --task pong, as `dreamer tasks` lists them"
         raise ValueError(unknown("environment of gymnasium", environment_id, gymnasium.registry) + hint)
     return environment_id
