@@ -508,7 +508,7 @@ COMMAND_LINES = {
     "a key with a line end": (["--a\nb", "1"], "unknown key --a b"),
     "a key of a megabyte": (["--" + "x" * 10**6, "1"], "unknown key"),
     "a value of too many digits": (["--steps", DIGITS], "--steps: expected a whole number"),
-    "a value with a line end": (["--method", "a\nb"], "--method: expected one of"),
+    "a value with a line end": (["--method", "a\nb"], "--method: expected a text"),
     "a task with a nul": (["--task", "a\0b"], "task: expected a text"),
     "a task with a lone surrogate": (["--task", "\udcff"], "task: expected a text"),
     "a task with an escape": (["--task", "\x1b[31m"], "task: expected a text"),
