@@ -128,7 +128,7 @@ assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.
         ("send()\nprint('not reached')", ""),
     ],
 )
-def test_a_program_around_a_training_gets_its_stops_back_as_exceptions(number, block, seen):
+def test_a_program_around_a_training_gets_its_stops_back_as_exceptions(number, block, seen, interruptible):
     code = INSIDE.format(block="".join(f"        {line}\n" for line in block.splitlines()))
     done = subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True)
     raised = ["KeyboardInterrupt"] if number == signal.SIGINT else ["Stopped", str(128 + number)]
