@@ -662,12 +662,12 @@ def test_eval_as_the_first_process_of_a_container_is_stopped_by_sigterm(stopped)
         pytest.skip("there is no program `unshare`")
     if probe.returncode:
         pytest.skip(f"a process namespace is not permitted: {probe.stderr.strip()}")
-    outer = subprocess.Popen([*isolated, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert outer.stdout.readline().startswith("precision")
-    (inner,) = workers(outer)
-    os.kill(inner, signal.SIGTERM)
-    assert outer.wait(HANGS) == 128 + signal.SIGTERM
-    assert outer.stderr.read().splitlines()[-1] == "dreamer: stopped by SIGTERM"
+    with subprocess.Popen([*isolated, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout.readline().startswith("precision")
+        (inner,) = workers(outer)
+        os.kill(inner, signal.SIGTERM)
+        assert outer.wait(HANGS) == 128 + signal.SIGTERM
+        assert outer.stderr.read().splitlines()[-1] == "dreamer: stopped by SIGTERM"
 
 
 @pytest.mark.parametrize("moment", ["at once", "tensorflow"])

@@ -208,7 +208,7 @@ class Run:
         original_score = loop.Recorder.write_score
         calls.note(loop.envs, "make", make)
         calls.note(loop, "build_agent", build_agent)
-        for name in ("EpisodeStore", "Windows", "Evaluator", "Progress", "check"):
+        for name in ("EpisodeStore", "Windows", "Evaluator", "Progress"):
             calls.note(loop, name)
         calls.note(loop.Logger, "settings")
         calls.note(faults, "check")
@@ -275,8 +275,8 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     (given, *_), options = run.calls.one("build_agent")
     assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == VALUES
-    # loop.check holds one configuration, faults.check one limit for every round that had updates.
-    limits = [args[4] for args, _ in run.calls.all("check") if len(args) > 2]
+    # faults.check holds one limit for every round that had updates.
+    limits = [args[4] for args, _ in run.calls.all("check")]
     assert limits == [8] * 6
 
 
@@ -301,7 +301,7 @@ def test_episodes_are_seeded_by_frames_and_explored(run):
 
 def networks(calls, module, method):
     """What an agent and its networks received, as keys of the config; built, and not trained."""
-    calls.note(build, method)
+    calls.note(module, method)
     for name in ("WorldModel", "Optimizer", "Actor", "Value"):
         if hasattr(module, name):
             calls.note(module, name)
