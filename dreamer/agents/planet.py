@@ -110,19 +110,21 @@ class PlaNet:
     def _plan(self, state: State, random: tf.random.Generator | Draws) -> tf.Tensor:
         """The first action of a plan from every state. state: [B, ...] -> [B, A]."""
         horizon, candidates = self._planner["horizon"], self._planner["candidates"]
-        rows = rows_of(state.deter)
+        rows, seeded = rows_of(state.deter), isinstance(random, Draws)
         start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
 
         def predicted_return(actions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             actions = tf.reshape(actions, [-1, horizon, self.action_space.size])
-            noise = tf.random.stateless_normal([rows * candidates, horizon, state.stoch.shape[-1]], seed)
+            shape = [rows * candidates, horizon, state.stoch.shape[-1]]
+            noise = tf.random.stateless_normal(shape, seed) if seeded else random.normal(shape)
             states = self.world_model.rssm.imagine(start, actions, noise)
             rewards = self.world_model.reward(feature(states))
             return tf.reshape(tf.reduce_sum(rewards, 1), [rows, candidates])
 
         iterations = self._planner["iterations"]
         noise = random.normal([iterations, rows, candidates, horizon, self.action_space.size])
-        seeds = tf.transpose(random.make_seeds(iterations))
+        # A generator remembers from turn to turn of the planner's loop what Draws would draw again.
+        seeds = tf.transpose(random.make_seeds(iterations)) if seeded else tf.zeros([iterations, 2], tf.int64)
         return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]
 
 
