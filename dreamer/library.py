@@ -58,22 +58,22 @@ def environment(logdir: Folder, **keys: Any) -> envs.Env:
 
 
 def train(
-    configs: str | Iterable[str] = (),
+    configs: Folder | Iterable[Folder] = (),
     logdir: Folder | None = None,
     keys: Mapping[str, object] | None = None,
     *,
     env: Callable | None = None,
-    allow: Iterable[str] = (),
+    allow: str | Iterable[str] = (),
     profile: bool = False,
     **more: Any,
 ) -> Path:
     """Train, or go on with the run in `logdir`, as the command does; return the log directory when it is finished.
 
-    configs: overlays, in this order. keys and more: values of keys, `{"actor.lr": 1e-4}` or `steps=1e6`. allow: as
-    --resume.allow. env: a class or function that makes a gymnasium environment, which brings the overlay gym. It must
-    have a name of its own at the top of a module, or of a script or notebook, and its MODULE:NAME becomes the key task.
-    Of a module, it runs in a process of its own; of a script or notebook it runs in this one, and `environment` finds
-    it there only.
+    configs: overlays, or files of one's own, in this order. keys and more: values of keys, `{"actor.lr": 1e-4}` or
+    `steps=1e6`. allow: as --resume.allow. env: a class or function that makes a gymnasium environment, which brings the
+    overlay gym. It must have a name of its own at the top of a module, or of a script or notebook, and its MODULE:NAME
+    becomes the key task. Of a module, it runs in a process of its own; of a script or notebook it runs in this one, and
+    `environment` finds it there only.
 
     SIGINT saves and raises KeyboardInterrupt: the same call goes on. Raises ValueError for what cannot be, RuntimeError
     and OSError for faults.
@@ -168,7 +168,7 @@ def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool 
     """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export.
 
     Returns what stands in the directory `out` then. An earlier export gives way as a whole. Raises ValueError where
-    `out` holds something else, or lies in the run.
+    `out` holds something else, or lies in a folder of the run.
     """
     run, out = Path(logdir), Path(out)
     _open(run)

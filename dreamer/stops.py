@@ -31,15 +31,32 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
-class Stops:
+class _Noted:
+    """What `Stops` and `Interrupts` share: the first stop, and where it is no more than noted."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._noting = False
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """In the block the first stop is only noted."""
+        self._noting = True
+        try:
+            yield
+        finally:
+            self._noting = False
+
+
+class Stops(_Noted):
     """The signals of this process while the context is active. Only the main thread may enter it.
 
     signal: number of the first signal that `noting` has noted, None before.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
-        self._noting = self._nothing_to_lose = False
+        super().__init__()
+        self._nothing_to_lose = False
         self._left = threading.Event()
 
     def __enter__(self) -> "Stops":
@@ -59,15 +76,6 @@ class Stops:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._previous_descriptor)
         self._writing.close()
-
-    @contextlib.contextmanager
-    def noting(self) -> Iterator["Stops"]:
-        """In the block the first stop is only noted."""
-        self._noting = True
-        try:
-            yield self
-        finally:
-            self._noting = False
 
     @contextlib.contextmanager
     def nothing_to_lose(self) -> Iterator[None]:
@@ -110,7 +118,7 @@ def _told(number: int, saved: bool) -> str:
     return signal.Signals(number).name + (": all is saved, and the same command goes on from there" if saved else "")
 
 
-class Interrupts:
+class Interrupts(_Noted):
     """The stops of a training inside another program, which they never end: `signal` and the blocks of Stops.
 
     A stop is noted, the training saves and leaves, and the program gets it back as an exception when the context ends:
@@ -119,8 +127,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
-        self._noting = False
+        super().__init__()
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -134,15 +141,6 @@ class Interrupts:
             signal.signal(number, handler)
         if self.signal and kind is None:
             self._raise(self.signal)
-
-    @contextlib.contextmanager
-    def noting(self) -> Iterator["Interrupts"]:
-        """In the block the first stop is only noted."""
-        self._noting = True
-        try:
-            yield self
-        finally:
-            self._noting = False
 
     @contextlib.contextmanager
     def nothing_to_lose(self) -> Iterator[None]:

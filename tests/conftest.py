@@ -16,6 +16,17 @@ def precision():
     keras.config.set_dtype_policy(before)
 
 
+@pytest.fixture(scope="session")
+def unavailable():
+    """unavailable(reason) skips a test that cannot run on this machine; where CI runs, it fails."""
+
+    def stop(reason):
+        assert not os.environ.get("CI"), f"where CI runs this must work: {reason}"
+        pytest.skip(reason)
+
+    return stop
+
+
 @pytest.fixture
 def interruptible():
     """SIGINT raises KeyboardInterrupt, as in a terminal: what runs the tests may have it ignored."""

@@ -195,6 +195,18 @@ def test_what_a_run_lacks_is_refused_or_none(runs, agent, tmp_path):
             r"expected the shape \[1, 3, 2\], got \[1, 3, 4\]",
         ),
         (lambda agent: agent.imagine(agent.act(IMAGES)[1].state, np.zeros((2, 5, 2))), r"shape \[3, any, 2\], got"),
+        (lambda agent: agent.act(IMAGES[:0]), r"^images: expected at least one, got none, \[0, 64, 64, 3\]$"),
+        (lambda agent: agent.observe(IMAGES[None, :0], np.zeros((1, 0, 2))), "^images: expected at least one"),
+        (lambda agent: agent.act(IMAGES, 3), "^carry: expected what act has returned, or None, got int$"),
+        (
+            lambda agent: agent.imagine(agent.act(IMAGES)[1], np.zeros((3, 5, 2))),
+            "^state: expected a State, .*got Carry$",
+        ),
+        (lambda agent: agent.reward(IMAGES), "^state: expected a State, .*got ndarray$"),
+        (
+            lambda agent: agent.imagine(agent.observe(IMAGES[None], np.zeros((1, 3, 2))), np.zeros((1, 5, 2))),
+            r"^state: expected one for each row, deter \[B, D\], got deter \[1, 3, 8\]$",
+        ),
     ],
 )
 def test_bad_arguments_get_one_line(agent, call, line):
@@ -335,3 +347,25 @@ def test_what_a_run_has_written_as_plain_rows(tmp_path):
         assert list(dreamer.episodes(tmp_path)) == []
     with pytest.warns(UserWarning, match="no scores.json in this directory"):
         assert dreamer.scores(tmp_path) == []
+
+
+def test_keys_may_be_numbers_of_numpy_and_overlays_paths(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("method: random\n")
+    run = dreamer.train(
+        ["toy", "debug", mine], tmp_path / "run", steps=np.int64(60), keys={"env.sticky": np.float32(0.5)}
+    )
+    values = config.load_file(run / "config.yaml")
+    assert (values.method, values.steps, values.env.sticky) == ("random", 60, 0.5)
+    # One key that may change is a word, as one overlay is.
+    with pytest.raises(ValueError, match="--resume.allow seed: this key cannot change"):
+        dreamer.train(["toy", "debug", mine], run, allow="seed", steps=60)
+
+
+def test_a_run_of_an_agent_that_this_release_does_not_have(tmp_path):
+    config.load(["toy", "debug"]).save(tmp_path / "config.yaml")
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("method: dreamer", "method: nope"))
+    for call in (dreamer.load, dreamer.metrics, lambda run: dreamer.export(run, tmp_path / "policy")):
+        with pytest.raises(ValueError, match=r"^--method: expected one of dreamer \| planet \| random, got 'nope'$"):
+            call(tmp_path)

@@ -24,9 +24,12 @@ def variant(config: Keys) -> str:
     """
     if config.method == "random":
         return "random"
-    names = [config.method] if config.method != "dreamer" else [] if config.behavior.bootstrap else ["no_value"]
-    names += [_OBJECTIVES[config.model.observation]] if config.model.observation in _OBJECTIVES else []
-    return "_".join(names) or "dreamer"
+    names = [
+        config.method if config.method != "dreamer" else "",
+        "no_value" if config.method == "dreamer" and not config.behavior.bootstrap else "",
+        _OBJECTIVES.get(config.model.observation, ""),
+    ]
+    return "_".join(filter(None, names)) or "dreamer"
 
 
 class RunError(ValueError):

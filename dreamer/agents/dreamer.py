@@ -42,7 +42,7 @@ class Dreamer:
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
-        self._lambda, self._gamma = behavior["return_lambda"], behavior["discount"]
+        self._lambda = behavior["return_lambda"]
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
         self.action_space = action_space
         seeds = seed_stream(seed)
@@ -95,7 +95,7 @@ class Dreamer:
             if self._bootstrap:
                 policy_loss = actor_loss(returns, weights)
             else:  # The value network still learns the returns of this actor, for whoever looks at it.
-                within = reward_sum(reward, discount / self._gamma)  # [N]
+                within = reward_sum(reward, self.world_model.going_on(discount))  # [N]
                 policy_loss = actor_loss(within, starts * tf.ones_like(within))
             actor_scaled = self.optimizers["actor"].scale(policy_loss)
 

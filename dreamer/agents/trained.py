@@ -146,8 +146,7 @@ class TrainedAgent:
 
         `carry.state` of `act` is such a state, and so is a step of `observe`. Samples follow from the seed.
         """
-        if not isinstance(state, State):
-            raise ValueError(f"state: expected a State, such as carry.state of a Carry, got {type(state).__name__}")
+        _check_state(state)
         if np.ndim(state.deter) != 2:
             raise ValueError(f"state: expected one for each row, deter [B, D], got deter {list(np.shape(state.deter))}")
         rows = len(np.asarray(state.deter))
@@ -254,9 +253,13 @@ def _images(images: np.ndarray, leading: tuple[int, ...] | range, name: str) -> 
     return images
 
 
-def _features(state: State) -> tf.Tensor:
+def _check_state(state: State) -> None:
     if not isinstance(state, State):
         raise ValueError(f"state: expected a State, such as carry.state of a Carry, got {type(state).__name__}")
+
+
+def _features(state: State) -> tf.Tensor:
+    _check_state(state)
     return tf.constant(np.concatenate([state.stoch, state.deter], -1), tf.float32)
 
 

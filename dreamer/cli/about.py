@@ -47,8 +47,6 @@ def configs(words: list[str]) -> int:
     parser.add_argument("overlays", nargs="*", metavar="OVERLAY", help="show the values after these overlays")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, words)
-    if args is None:
-        return 0
     keys, values = config.describe(), config.load(args.overlays).flat()
     comments = {name: config.overlay_comment(name) for name in config.overlays()}
     if args.json:
@@ -76,8 +74,6 @@ def tasks(words: list[str]) -> int:
     parser = make_parser("tasks", "List the tasks of every suite, as the key `task` takes them.")
     parser.add_argument("--suite", help="only this suite")
     args = parse(parser, words)
-    if args is None:
-        return 0
 
     from dreamer import envs
 
@@ -100,8 +96,6 @@ def doctor(words: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, words)
-    if args is None:
-        return 0
 
     from dreamer import doctor
 

@@ -16,8 +16,6 @@ UNUSABLE = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
-
-
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 
 
@@ -34,11 +32,15 @@ def make_parser(command: str, description: str) -> Parser:
     return Parser(prog=f"dreamer {command}", description=description, allow_abbrev=False)
 
 
-def parse(parser: Parser, words: list[str]) -> argparse.Namespace | None:
-    """What the words say; None where they ask for the help, which is printed then. Raises UsageError."""
+class HelpShown(Exception):
+    """The words asked for the help, which is printed; there is nothing more to do."""
+
+
+def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
+    """What the words say. Raises UsageError; HelpShown where they ask for the help."""
     if "--help" in words or "-h" in words:
         say(parser.format_help().rstrip())
-        return None
+        raise HelpShown
     return parser.parse_args(words)
 
 

@@ -28,8 +28,6 @@ def export(words: list[str]) -> int:
         help="what else: the model's imagination",
     )
     args = parse(parser, words)
-    if args is None:
-        return 0
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"dreamer: {message}", file=sys.stderr, flush=True)

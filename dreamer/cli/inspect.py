@@ -21,8 +21,6 @@ def evaluate(words: list[str]) -> int:
     parser.add_argument("--episodes", type=to_positive, default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument("--video", type=to_path, metavar="FILE.mp4", help="the first 12 of them, side by side")
     args = parse(parser, words)
-    if args is None:
-        return 0
     run = _open_run(args, args.video, (".mp4",))
     return _inspect("evaluate", run, args, video_path=args.video)
 
@@ -40,8 +38,6 @@ def imagine(words: list[str]) -> int:
     )
     parser.add_argument("--horizon", type=to_positive, default=45, metavar="N", help="imagined steps (default: 45)")
     args = parse(parser, words)
-    if args is None:
-        return 0
     run = _open_run(args, args.out, (".gif", ".mp4"))
     return _inspect("imagine", run, args, out=args.out, horizon=args.horizon)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dreamer import DISTRIBUTION, __version__, stops
 from dreamer.cli import about, export, inspect, show, train
-from dreamer.cli.arguments import UNUSABLE, UsageError, is_named
+from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say
 from dreamer.config import ConfigError
 from dreamer.run import formats, settings
@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with stops.Stops() as active:
             return _dispatch(words, active)
+    except HelpShown:
+        return 0
     except (UsageError, ConfigError, settings.SettingsError) as error:
         return fail(error, 2)
     except stops.Stopped as error:

@@ -18,8 +18,6 @@ def plot(words: list[str]) -> int:
         "--out", type=to_path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory"
     )
     args = parse(parser, words)
-    if args is None:
-        return 0
 
     from dreamer.results import plot, published
 
@@ -37,8 +35,6 @@ def scores(words: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parse(parser, words)
-    if args is None:
-        return 0
 
     from dreamer.results import compare, curves, published
 
@@ -58,8 +54,6 @@ def report(words: list[str]) -> int:
     )
     parser.add_argument("--out", type=to_path, required=True, metavar="FILE.html", help="where the page goes")
     args = parse(parser, words)
-    if args is None:
-        return 0
 
     from dreamer.results import report
 

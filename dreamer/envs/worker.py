@@ -1,7 +1,8 @@
 """An environment in a process of its own, started fresh and never importing TensorFlow.
 
 The child is a new interpreter, neither a fork (OpenGL does not survive one) nor multiprocessing's spawn (which imports
-the parent's main module, and TensorFlow with it). Parent and child talk over a socket pair:
+the parent's main module, and TensorFlow with it). Parent and child talk over a socket pair that only they hold, in
+pickles: a constructor can travel in no other form, and none of them ever comes from a file or goes to one.
 
     parent                                    child
     (constructor, keyword arguments)   ->     builds the environment

@@ -41,9 +41,8 @@ class Driver:
         self._steps: list[dict[str, Any]] = []
         self._carry: Any = None
         self._action: Any = None  # chosen, but the environment failed before it was taken
-        self._past: list[
-            tuple[int, list[np.ndarray]]
-        ] = []  # (seed, actions) of every episode since the environment last began anew
+        # (seed, actions) of every episode since the environment last began anew
+        self._past: list[tuple[int, list[np.ndarray]]] = []
 
     @property
     def steps(self) -> int:

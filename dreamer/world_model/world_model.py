@@ -115,6 +115,15 @@ class WorldModel(keras.layers.Layer):
             return self._gamma * tf.ones(tf.shape(features)[:-1])
         return bernoulli(self.discount_head(features)[..., 0]).probs_parameter()
 
+    def going_on(self, discount: tf.Tensor) -> tf.Tensor:
+        """Probability that an episode goes on, of what `discount` returned: [...] -> [...]. Without a discount head 1.
+
+        The head learns gamma times this probability, and may come out above gamma.
+        """
+        if self.discount_head is None:
+            return tf.ones_like(discount)
+        return tf.minimum(tf.math.divide_no_nan(discount, self._gamma), 1.0)
+
     def loss(self, batch: Batch, noise: tf.Tensor) -> tuple[tf.Tensor, State, dict[str, tf.Tensor]]:
         """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
 

@@ -1,5 +1,7 @@
 """Dreamer as a whole: sizes, policy, and what a checkpoint holds."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -279,6 +281,32 @@ def test_the_actors_objective_by_hand_with_and_without_what_the_value_expects(ma
     metrics = agent.train(make_batch())
     assert float(metrics["actor_loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(metrics["imagined_return"]) == pytest.approx((6.1192 + 5.86 + 5.5) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "total"),
+    [
+        (0.45, 1.875),  # half of the episodes go on after every step: 1 + 0.5 + 0.25 + 0.125
+        (0.99, 4.0),  # above gamma: no more than certain
+    ],
+)
+def test_without_bootstrap_rewards_count_as_likely_as_they_are_reached(make_agent, make_batch, predicted, total):
+    """Every imagined reward is 1; gamma 0.9, 4 imagined steps, all start states but terminals."""
+    agent = make_agent(ActionSpace(3, True), model={"discount_head": True}, behavior={"bootstrap": False})
+    model, logit = agent.world_model, math.log(predicted / (1 - predicted))
+    for out, number in ((model.reward_head.out, 1.0), (model.discount_head.out, logit)):
+        out.kernel.assign(tf.zeros_like(out.kernel))
+        out.bias.assign([number])
+    batch = make_batch()._replace(discount=tf.ones([2, 3]), action=tf.one_hot([[0, 1, 2], [2, 0, 1]], 3))
+    assert float(agent.train(batch)["actor_loss"]) == pytest.approx(-total, rel=1e-5)
+
+
+def test_without_bootstrap_nothing_is_divided_by_a_discount_of_0(make_agent, make_batch):
+    agent = make_agent(behavior={"bootstrap": False, "discount": 0.0})
+    out = agent.world_model.reward_head.out
+    out.kernel.assign(tf.zeros_like(out.kernel))
+    out.bias.assign([1.0])
+    assert float(agent.train(make_batch())["actor_loss"]) == pytest.approx(-4.0)
 
 
 def test_without_bootstrap_the_actor_learns_alike_whatever_the_value_says(make_agent, make_batch):

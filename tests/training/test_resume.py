@@ -593,7 +593,7 @@ def test_an_environment_that_fails_in_its_process(kind, said, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path, unavailable):
     """Mounts a file system of its own; called with options, it mounts it anew with them."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -606,9 +606,9 @@ def small_disk(tmp_path):
     try:
         done = mount("size=64k")
     except FileNotFoundError:
-        pytest.skip("there is no program `mount`")
+        unavailable("there is no program `mount`")
     if done.returncode:
-        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
+        unavailable(f"mounting is not permitted: {done.stderr.strip()}")
     yield folder, lambda options: mount(f"remount,{options}")
     subprocess.run(["umount", "-l", folder], check=True)
 
@@ -653,15 +653,15 @@ def test_a_folder_that_takes_no_files_is_refused_at_the_start(small_disk, stoppe
     assert hashes(folder) == before
 
 
-def test_eval_as_the_first_process_of_a_container_is_stopped_by_sigterm(stopped):
+def test_eval_as_the_first_process_of_a_container_is_stopped_by_sigterm(stopped, unavailable):
     words = [sys.executable, "-m", "dreamer", "eval", "--logdir", str(stopped), "--episodes", "1000000"]
     isolated = ["unshare", "--pid", "--fork", "--mount-proc"]
     try:
         probe = subprocess.run([*isolated, "true"], capture_output=True, text=True)
     except FileNotFoundError:
-        pytest.skip("there is no program `unshare`")
+        unavailable("there is no program `unshare`")
     if probe.returncode:
-        pytest.skip(f"a process namespace is not permitted: {probe.stderr.strip()}")
+        unavailable(f"a process namespace is not permitted: {probe.stderr.strip()}")
     with subprocess.Popen([*isolated, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as outer:
         assert outer.stdout.readline().startswith("precision")
         (inner,) = workers(outer)
