@@ -58,7 +58,7 @@ def command(*words):
 def run(tmp_path_factory):
     """A run that has everything a run can have without a fault: a change of settings and an evaluation too."""
     folder = tmp_path_factory.mktemp("run")
-    words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2")
+    words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2", "--loop.overlap", "true")
     # Episodes of 30 steps: the first update after the resume, before which a state is committed, is in one at 280.
     words += ("--env.time_limit", "30", "--logdir", folder)
     command(*words, "--steps", "230")
