@@ -1,5 +1,6 @@
 """The loop as a user meets it: whole runs of tiny networks on the toy task, interrupted in every way we know."""
 
+import contextlib
 import json
 import os
 import re
@@ -115,6 +116,26 @@ def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
     # One that came late (the round before ended at 17,000) does not shift the grid.
     due = [evaluation_due(frames, 17000, first=5000, every=10000) for frames in (17000, 24000, 25000)]
     assert due == [False, False, True]
+
+
+def test_a_thread_that_acts_counts_where_the_main_one_does_not_wait_for_it(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    watch = loop.Stopwatch()
+
+    def spend(seconds, *parts):
+        with contextlib.ExitStack() as inside:
+            for part in parts:
+                inside.enter_context(watch.part(part))
+            now[0] += seconds
+
+    spend(5.0, "training", loop.AHEAD)
+    spend(2.0, "acting", loop.AHEAD)
+    spend(1.0, "training")
+    spend(2.0)
+    assert watch.take() == ({"training": 0.6, "acting": 0.2, "overlap": 0.5}, 10.0)
+    spend(1.0, "training")
+    assert watch.take() == ({"training": 1.0}, 1.0)
 
 
 def test_a_run_leaves_everything_that_is_promised(finished):
