@@ -14,6 +14,7 @@ from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weigh
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.types import ActionSpace, Batch, State
+from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel
 
@@ -47,16 +48,26 @@ class Dreamer:
         self.action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
-        self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
+        self.world_model = WorldModel(
+            action_space.size,
+            gamma=behavior["discount"],
+            seeds=seeds,
+            probe_seeds=probe_seed_stream(seed),
+            **model,
+        )
         self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
         self.value = Value(width, seeds=seeds, **value)
-        networks: dict[str, Any] = {"model": self.world_model, "actor": self.actor, "value": self.value}
-        self.optimizers = {
-            name: Optimizer(
-                network.trainable_variables, lr=learning_rates[name], loss_scale=loss_scale, name=name, **optimizer
-            )
-            for name, network in networks.items()
+        variables = {
+            "model": self.world_model.model_variables,
+            "actor": self.actor.trainable_variables,
+            "value": self.value.trainable_variables,
         }
+        settings = {"loss_scale": loss_scale, **optimizer}
+        self.optimizers = {
+            name: Optimizer(trained, lr=learning_rates[name], name=name, **settings)
+            for name, trained in variables.items()
+        }
+        self._probe = Probe(self.world_model, lr=learning_rates["model"], **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
@@ -70,6 +81,7 @@ class Dreamer:
             "actor": self.actor,
             "value": self.value,
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
+            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
@@ -110,6 +122,7 @@ class Dreamer:
         ):
             step = self.optimizers[name].step(tape, loss)
             metrics |= {f"{name}_{key}": number for key, number in step.items()}
+        metrics |= self._probe.step(posterior, batch.image)
         self.updates.assign_add(1)
         entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
         return metrics | {

@@ -40,7 +40,7 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
     trackables = agent.checkpoint()
     if only_networks:
         trackables = {
-            name: trackable.network() if name.endswith("_optimizer") else trackable
+            name: trackable.network() if hasattr(trackable, "network") else trackable
             for name, trackable in trackables.items()
             if name != "random"
         }
