@@ -601,6 +601,23 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
 
 
+def test_plot_against_a_key(capsys, monkeypatch):
+    calls = []
+    from dreamer.results import against
+
+    monkeypatch.setattr(
+        against, "main_figure", lambda runs, key, out, **options: calls.append((runs, key, out, options)) or [out]
+    )
+    assert cli.main(["plot", "a", "--x", "behavior.horizon", "--tasks", "x_*", "--out", "f.png"]) == 0
+    assert capsys.readouterr().out == "f.png\n"
+    chosen = {"tasks": ["x_*"], "methods": None, "window": None}
+    assert calls == [([Path("a")], "behavior.horizon", Path("f.png"), chosen)]
+    line = complaint(capsys, ["plot", "a", "--x", "horizon", "--out", "f.png"])
+    assert line == "--x: unknown key --horizon (command line): did you mean --behavior.horizon or --planner.horizon?"
+    line = complaint(capsys, ["plot", "a", "--x", "actor.lr", "--published", "--out", "f.png"])
+    assert line.startswith("--published goes with curves")
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e16", "nan", "inf", "3x"])
 def test_a_window_that_is_no_number_of_frames(value, capsys):
     expected = f"argument --bin: expected a number of frames from 1 to 1e15, got {value!r} (see `dreamer plot --help`)"

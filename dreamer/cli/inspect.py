@@ -34,7 +34,7 @@ def evaluate(words: list[str]) -> int:
     if plans and args.agent is None:
         raise UsageError(f"--{next(iter(plans))} is about plans: it goes with --agent {PLANNER}")
     run = _open_run(args, args.video, (".mp4",))
-    return _inspect("evaluate", run.replace(**plans), args, video_path=args.video, agent=args.agent)
+    return _inspect("evaluate", config.load([], run.flat() | plans), args, video_path=args.video, agent=args.agent)
 
 
 def imagine(words: list[str]) -> int:

@@ -273,7 +273,7 @@ def test_planet_trains_a_world_model_and_goes_on_from_its_checkpoint(tmp_path):
     [
         (
             {"task": "dot_discrete"},
-            "--method planet plans continuous actions, and those of dot_discrete are discrete",
+            "planet plans continuous actions, and those of dot_discrete are discrete",
         ),
         ({"planner__best": 9}, "--planner.best: expected at most the 8 of planner.candidates, got 9"),
     ],
