@@ -120,6 +120,7 @@ class Loop(Section):
     train_updates: int  # updates
     eval_every: int  # frames
     eval_episodes: int  # episodes
+    overlap: bool  # flag
     save_every: int  # frames
     max_skipped: int  # updates
 

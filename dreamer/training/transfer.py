@@ -16,7 +16,7 @@ _PARTS = ("encoder", "rssm", "decoder", "state_head", "reward_head", "discount_h
 _BEHAVIOR = ("actor", "value")
 
 
-def take_over(agent: Dreamer | PlaNet, source: Path) -> str:
+def take_networks(agent: Dreamer | PlaNet, source: Path) -> str:
     """Give an agent the weights of all networks that the run in `source` has too; a line that says which those are.
 
     Weights are those of its newest committed state; optimisers and draws stay as they are. Raises RunError where there

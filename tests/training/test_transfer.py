@@ -14,7 +14,7 @@ from dreamer.run.commits import Commits
 from dreamer.stops import Stops
 from dreamer.training import loop
 from dreamer.training.restore import restore_agent, write_weights
-from dreamer.training.transfer import networks, take_over
+from dreamer.training.transfer import networks, take_networks
 from dreamer.types import ActionSpace
 
 SPACE = ActionSpace(2, False)
@@ -83,7 +83,7 @@ def test_networks_of_the_same_name_are_taken_and_all_others_named(runs, source, 
     agent = build_agent(settings(**changes), SPACE, seed=1)
     before, moments = weights(agent), [v.numpy() for v in agent.checkpoint()["model_optimizer"].variables]
     given = weights(restore_agent(config.load_file(runs / source / "config.yaml"), runs / source, seed=0).agent)
-    assert take_over(agent, runs / source) == f"From {runs / source} {line}"
+    assert take_networks(agent, runs / source) == f"From {runs / source} {line}"
     after = weights(agent)
     assert {name for name in after if not same(after[name], before[name])} == taken
     assert all(same(after[name], given[name]) for name in taken)
@@ -106,7 +106,7 @@ def test_other_shapes_are_refused_by_name_and_nothing_is_taken(runs, source, com
     agent = build_agent(settings(), SPACE, seed=1)
     before = weights(agent)
     with pytest.raises(RunError, match=f"--init_from .*{source} does not fit: {complaint}"):
-        take_over(agent, runs / source)
+        take_networks(agent, runs / source)
     assert all(same(network, before[name]) for name, network in weights(agent).items())
 
 

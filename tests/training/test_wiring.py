@@ -214,7 +214,7 @@ class Run:
         calls.note(loop, "build_agent", build_agent)
         for name in ("EpisodeStore", "Windows", "Evaluator", "Progress"):
             calls.note(loop, name)
-        calls.note(loop, "take_over", lambda agent, source: f"Taken from {source}.")
+        calls.note(loop, "take_networks", lambda agent, source: f"Taken from {source}.")
         calls.note(loop.Logger, "settings")
         calls.note(faults, "check")
         calls.note(seeds, "derive")
@@ -280,7 +280,7 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     (given, *_), options = run.calls.one("build_agent")
     assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == VALUES
-    assert run.calls.one("take_over")[0] == (run.agent, Path("other"))
+    assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
     limits = [args[4] for args, _ in run.calls.all("check")]
     assert limits == [8] * 6
