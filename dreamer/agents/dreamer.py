@@ -1,5 +1,6 @@
 """Dreamer (paper, Algorithm 1): a world model, and an actor and a value network trained in its imagination."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from dreamer import keys
 from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
+from dreamer.agents.snapshot import Snapshot
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
@@ -71,6 +73,11 @@ class Dreamer:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
+        rssm, mlp = self.world_model.rssm, self.actor.mlp
+        read = [*self.world_model.encoder.convs, rssm.input_layer, rssm.gru, rssm.posterior_hidden, rssm.posterior_out]
+        self._snapshot = Snapshot(
+            functools.partial(self.policy, random=self.random), [*read, *mlp.hidden, mlp.out], self.updates
+        )
         compiled = tf.function(self.train, jit_compile=True if xla else None)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
@@ -156,13 +163,23 @@ class Dreamer:
             tf.transpose(self.random.make_seeds(self._horizon)),
         )
 
-    def initial(self) -> Carry:
-        """Carry before the first step, for one environment."""
-        return self._belief.initial()
+    def initial(self, rows: int = 1) -> Carry:
+        """Carry before the first step, for `rows` environments; `act` then knows the weights as they are now."""
+        self._snapshot.take()
+        return self._belief.initial(rows)
 
     def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
-        return act_once(self.explore if explore else self.evaluate, observation, carry)
+        return act_once(self.act_rows, observation, carry, explore)
+
+    def act_rows(
+        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
+    ) -> tuple[np.ndarray, Carry]:
+        """Actions [B, A] for B environments at once: those of `explore` or `evaluate`, in a third of their time.
+
+        The weights are those of the last update, or of `initial` where something else has changed them since.
+        """
+        return self._snapshot(image, is_first, carry, explore)
 
     @tf.function
     def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:

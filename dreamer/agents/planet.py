@@ -86,13 +86,20 @@ class PlaNet:
         metrics |= {f"model_{key}": number for key, number in step.items()}
         return metrics | self._probe.step(posterior, batch.image)
 
-    def initial(self) -> Carry:
-        """Carry before the first step, for one environment."""
-        return self._belief.initial()
+    def initial(self, rows: int = 1) -> Carry:
+        """Carry before the first step, for `rows` environments."""
+        return self._belief.initial(rows)
 
     def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: planned, and noisy when exploring."""
-        return act_once(self.explore if explore else self.evaluate, observation, carry)
+        return act_once(self.act_rows, observation, carry, explore)
+
+    def act_rows(
+        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
+    ) -> tuple[np.ndarray, Carry]:
+        """Actions [B, A] for B environments at once."""
+        action, carry = (self.explore if explore else self.evaluate)(image, is_first, carry)
+        return action.numpy(), carry
 
     @tf.function
     def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
