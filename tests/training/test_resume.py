@@ -441,6 +441,21 @@ def test_an_environment_that_fails_ahead_ends_the_run_which_then_goes_on_as_if_i
     assert_equal(left_behind(tmp_path / "run"), overlapping)
 
 
+def test_an_environment_that_fails_ahead_is_built_anew_as_often_as_the_user_says(tmp_path, monkeypatch, capsys):
+    """Also where a stop comes soon after."""
+    run = OVERLAP.replace(**{"env.retries": 1, "steps": 120})
+    for name, looks in (("whole", 10**9), ("run", 60)):
+        with monkeypatch.context() as patched:
+            Failing(patched, at=45 + 7, training=True)
+            assert train(run, tmp_path / name, looks) in (0, 143)
+        assert "built anew, its episode of 6 steps dropped, retry 1 of 1." in capsys.readouterr().err
+    assert train(run, tmp_path / "run") == 0
+    for name in ("whole", "run"):
+        assert sum(2 * (int(path.name[11:-4]) - 1) for path in (tmp_path / name / "episodes").glob("*.npz")) == 120
+    state = commits.Commits(tmp_path / "whole" / "checkpoints").newest(pytest.fail).state
+    assert (state["retried"], state["dropped"]) == (1, 1)
+
+
 class Failing:
     """Fails once, in the n-th step of the toys that are used for evaluation, or for training."""
 

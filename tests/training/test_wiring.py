@@ -102,6 +102,7 @@ VALUES = {
     "loop.train_updates": 3,
     "loop.eval_every": 100,
     "loop.eval_episodes": 2,
+    "loop.overlap": True,
     "loop.save_every": 40,
 }
 RUN = config.load([], VALUES)
@@ -168,7 +169,7 @@ class Idle:
     def __init__(self):
         self.updates = tf.Variable(0, dtype=tf.int64)
         self.random = tf.random.Generator.from_seed(1, alg="philox")
-        self.explored, self.batches = [], []
+        self.explored, self.knew, self.batches = [], [], []
 
     def checkpoint(self):
         return {"updates": self.updates, "random": self.random}
@@ -178,6 +179,7 @@ class Idle:
 
     def act(self, observation, carry, explore):
         self.explored.append(explore)
+        self.knew.append(int(self.updates))
         return np.zeros(2, np.float32), carry
 
     def train(self, batch):
@@ -191,14 +193,15 @@ class Run:
 
     def __init__(self, logdir, calls, monkeypatch):
         self.calls = calls
-        self.agent, self.envs, self.committed, self.evaluated = Idle(), [], [], []
+        self.agent, self.acting, self.envs, self.committed, self.evaluated = Idle(), Idle(), [], [], []
+        agents = iter((self.agent, self.acting))  # loop.overlap has a copy collect
 
         def make(suite, task, **options):
             self.envs.append(Noting(original_make(suite, task, **options)))
             return self.envs[-1]
 
         def build_agent(given, action_space, *, seed):
-            return self.agent
+            return next(agents)
 
         def commit(recorder, **kwargs):
             self.committed.append(recorder.state.frames)
@@ -277,8 +280,8 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     # 4 updates belong to 70 frames, 3 more to every 24 after them.
     assert (total, progress["total_updates"], progress["eval_every"]) == (220, 4 + 3 * 6, 100)
     assert progress["label"] == "dot"
-    (given, *_), options = run.calls.one("build_agent")
-    assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
+    for (given, *_), options in run.calls.all("build_agent"):
+        assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == VALUES
     assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
@@ -301,7 +304,10 @@ def test_episodes_are_seeded_by_frames_and_explored(run):
     assert training.seeds == [seeds.derive(5, "collect", frames) for frames in range(0, 220, 30)]
     assert evaluation.seeds == [seeds.derive(5, "evaluate", frames, n) for frames in (90, 190, 220) for n in (0, 1)]
     # Every action of a rewarded step: 130 frames collected, and 3 evaluations of 2 episodes of 30 frames.
-    assert collections.Counter(run.agent.explored) == {True: 130 // 5, False: 3 * 2 * 30 // 5}
+    assert run.agent.explored == [False] * (3 * 2 * 30 // 5)
+    assert run.acting.explored == [True] * (130 // 5)
+    # By a copy that knows the updates made when the round began in which it acts (loop.overlap).
+    assert run.acting.knew == [0] * 5 + [4] * 5 + [7] * 5 + [10] * 5 + [13] * 5 + [19]
     assert {args[0] for args, _ in run.calls.all("derive")} == {5}
 
 
