@@ -44,6 +44,7 @@ class Model(Section):
     conv_depth: int  # channels
     units: int  # units
     observation: str  # name
+    probe_decoder: bool  # flag
     reward_layers: int  # layers
     discount_head: bool  # flag
     discount_layers: int  # layers
@@ -89,6 +90,7 @@ class Planner(Section):
     candidates: int  # plans
     best: int  # plans
     iterations: int  # iterations
+    value: bool  # flag
 
 
 class Optimizer(Section):
@@ -132,6 +134,7 @@ class Keys(Section):
     seed: int  # number
     steps: int  # frames
     precision: str  # name
+    init_from: str  # folder
     xla: bool  # flag
     env: Env
     replay: Replay

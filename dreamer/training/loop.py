@@ -44,6 +44,7 @@ from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
+from dreamer.training.transfer import NO_RUN, take_networks
 from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
@@ -173,8 +174,8 @@ class Run:
         self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
         self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
-        if self._learns:
-            self._recorder.read_weights(self._agent)
+        if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
+            self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with beside_training():

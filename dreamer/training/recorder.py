@@ -141,13 +141,14 @@ class Recorder:
             state.since += rounds * loop.train_every
             state.due += rounds * loop.train_updates
 
-    def read_weights(self, agent: Any) -> None:
-        """Load the committed weights, if there are any. Raises CommitError where they do not fit the agent."""
+    def read_weights(self, agent: Any) -> bool:
+        """Load the committed weights; whether there are any. Raises CommitError where they do not fit the agent."""
         if self._commit:
             read_weights(agent, self._commit.folder / WEIGHTS)
         elif self._legacy:
             self.draws = read_legacy_weights(agent, self._legacy)
             self.state.updates = int(agent.updates)
+        return bool(self._commit or self._legacy)
 
     def read_acting(self, agent: Any) -> bool:
         """Load the weights that frames were being collected with when the state was committed; False: with none.

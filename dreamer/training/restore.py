@@ -57,7 +57,7 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
 def _networks(agent: Dreamer | PlaNet) -> dict[str, Any]:
     """What acting needs of `agent.checkpoint()`."""
     return {
-        name: trackable.network() if name.endswith("_optimizer") else trackable
+        name: trackable.network() if hasattr(trackable, "network") else trackable
         for name, trackable in agent.checkpoint().items()
         if name != "random"
     }

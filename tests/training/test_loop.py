@@ -86,13 +86,16 @@ def test_random_episodes_end_where_the_run_does(tmp_path):
     assert [line["step"] for line in metrics(tmp_path)] == [60]
 
 
-@pytest.mark.parametrize("observation", ["contrastive", "none"])
-def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation):
-    assert train(tmp_path, model__observation=observation, steps=150) == 0
+@pytest.mark.parametrize(("observation", "probe"), [("contrastive", False), ("none", True)])
+def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation, probe):
+    assert train(tmp_path, model__observation=observation, model__probe_decoder=probe, steps=150) == 0
     lines = metrics(tmp_path)
     assert ("train/state_loss" in lines[0]) == (observation == "contrastive")
+    assert "train/image_loss" not in lines[0]
     assert "eval/open_loop_reward_error" in lines[1]
-    assert not list((tmp_path / "videos").glob("*.gif"))
+    # Its dreams can be looked at where a probe draws them.
+    assert ("train/probe_loss" in lines[0]) == ("eval/open_loop_image_error" in lines[1]) == probe
+    assert bool(list((tmp_path / "videos").glob("*.gif"))) == probe
 
 
 def test_updates_follow_from_frames():
@@ -291,7 +294,7 @@ def test_planet_trains_a_world_model_and_goes_on_from_its_checkpoint(tmp_path):
     [
         (
             {"task": "dot_discrete"},
-            "--method planet plans continuous actions, and those of dot_discrete are discrete",
+            "planet plans continuous actions, and those of dot_discrete are discrete",
         ),
         ({"planner__best": 9}, "--planner.best: expected at most the 8 of planner.candidates, got 9"),
     ],

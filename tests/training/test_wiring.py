@@ -6,6 +6,7 @@ are built, and not trained.
 
 import collections
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ VALUES = {
     "seed": 5,
     "steps": 220,
     "precision": "float32",
+    "init_from": "other",
     "xla": True,
     "env.action_repeat": 5,
     "env.time_limit": 30,
@@ -58,6 +60,7 @@ VALUES = {
     "model.conv_depth": 1,
     "model.units": 14,
     "model.observation": "contrastive",
+    "model.probe_decoder": True,
     "model.reward_layers": 1,
     "model.discount_head": True,
     "model.discount_layers": 4,
@@ -83,6 +86,7 @@ VALUES = {
     "planner.candidates": 20,
     "planner.best": 6,
     "planner.iterations": 3,
+    "planner.value": True,
     "optimizer.epsilon": 1e-5,
     "loop.max_skipped": 8,
     "optimizer.clip": 50.0,
@@ -213,6 +217,7 @@ class Run:
         calls.note(loop, "build_agent", build_agent)
         for name in ("EpisodeStore", "Windows", "Evaluator", "Progress"):
             calls.note(loop, name)
+        calls.note(loop, "take_networks", lambda agent, source: f"Taken from {source}.")
         calls.note(loop.Logger, "settings")
         calls.note(faults, "check")
         calls.note(seeds, "derive")
@@ -278,6 +283,7 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     for (given, *_), options in run.calls.all("build_agent"):
         assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == VALUES
+    assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
     limits = [args[4] for args, _ in run.calls.all("check")]
     assert limits == [8] * 6
@@ -329,7 +335,7 @@ def networks(calls, module, method):
             received |= section(name.lower(), calls.one(name)[1])
     given.pop("gamma", None)
     assert given.keys() <= {"model", "actor", "value", "optimizer"}
-    for extra in ("model.gamma", "model.seeds", "actor.seeds", "actor.discrete", "value.seeds"):
+    for extra in ("model.gamma", "model.seeds", "model.probe_seeds", "actor.seeds", "actor.discrete", "value.seeds"):
         received.pop(extra, None)
     return received
 
@@ -345,5 +351,5 @@ def test_dreamer_and_its_networks_get_every_key_of_theirs(calls):
 
 def test_planet_and_its_world_model_get_every_key_of_theirs(calls):
     received = networks(calls, planet_module, "PlaNet")
-    sections = expected(*SHARED, "planner")
+    sections = expected(*SHARED, "planner") | section("value", {"layers": 5, "units": 16})
     assert received == sections | {"method": "planet", "behavior.discount": 0.9}
