@@ -131,7 +131,7 @@ class Keys(Section):
     seed: int  # number
     steps: int  # frames
     precision: str  # name
-    xla: bool  # flag
+    xla: str  # name
     env: Env
     replay: Replay
     model: Model
