@@ -153,6 +153,8 @@ KINDS = {
     "random": {"method": "random"},
     "half": {"precision": "bfloat16"},
     "overlap": {"loop.overlap": "true"},
+    "several": {"envs.count": "3"},
+    "several, discrete, overlap": {"envs.count": "2", "task": "dot_discrete", "loop.overlap": "true"},
 }
 
 
@@ -186,9 +188,9 @@ def test_random_actions_stopped_in_an_evaluation(random_whole, tmp_path, monkeyp
 
     use = loop.Evaluator.__init__
 
-    def note(self, env, *arguments, **options):
-        evaluating.append(env._env)
-        use(self, env, *arguments, **options)
+    def note(self, envs, *arguments, **options):
+        evaluating.append(envs[0]._env)
+        use(self, envs, *arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(toy.Dot, "step", stopping)
