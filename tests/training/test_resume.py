@@ -490,6 +490,26 @@ def test_a_run_whose_environment_failed_goes_on_as_if_it_had_not(training, rando
     assert_equal(left_behind(tmp_path / "run"), random_whole)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_of_several_environments_that_failed_goes_on_as_if_it_had_not(training, tmp_path, monkeypatch, capsys):
+    """In the fourth step of its second random episode, or as the second episode of an evaluation is played."""
+    run = RANDOM.replace(**{"envs.count": 2, "env.worker": False, "loop.eval_episodes": 3})
+    assert train(run, tmp_path / "whole") == 0
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run, tmp_path / "run") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "dreamer: the robot fell over"
+    assert train(run, tmp_path / "run") == 0
+    assert_equal(left_behind(tmp_path / "run"), left_behind(tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run.replace(**{"env.retries": 1}), tmp_path / "retried") == 0
+    assert "retry 1 of 1." in capsys.readouterr().err
+    state = commits.Commits(tmp_path / "retried" / "checkpoints").newest(pytest.fail).state
+    assert (state["retried"], state["dropped"]) == (1, int(training))
+    assert 120 <= state["frames"] < 124  # a step of both is two of 2 frames
+
+
 def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_whole, tmp_path, monkeypatch, capsys):
     run = RANDOM.replace(**{"env.retries": 1})
     with monkeypatch.context() as patched:
@@ -631,8 +651,9 @@ def stop(process, way, generator):
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
         ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 10),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
+        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 10),
     ],
-    ids=["toy", "cartpole", "breakout"],
+    ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
 def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
     whole = dreamer(tmp_path / "whole", *words)
