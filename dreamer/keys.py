@@ -141,7 +141,7 @@ class Keys(Section):
     steps: int  # frames
     precision: str  # name
     init_from: str  # folder
-    xla: bool  # flag
+    xla: str  # name
     env: Env
     envs: Envs
     replay: Replay
