@@ -532,12 +532,14 @@ def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_who
     assert sum(2 * (int(name[11:-4]) - 1) for name in names) == 120
 
 
-def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(tmp_path, capsys):
-    """Also where the random episodes end in the middle of one."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(count, tmp_path, capsys):
+    """Also where the random episodes end in the middle of one, and where they go on in processes of their own."""
     keys = {"task": "breakout", "method": "random", "steps": "1200", "loop.prefill": "120", "env.time_limit": "1200"}
-    run = config.load(["atari", "debug"], keys | {"loop.eval_every": "1000", "loop.train_every": "300"})
+    keys |= {"loop.eval_every": "1000", "loop.train_every": "300", "envs.count": str(count)}
+    run = config.load(["atari", "debug"], keys)
     assert train(run, tmp_path / "whole") == 0
-    for looks in (45, 300, 30):
+    for looks in (45, 300 // count, 30):
         assert train(run, tmp_path / "run", looks) == 143
     assert train(run, tmp_path / "run") == 0
     assert "did not repeat itself" not in capsys.readouterr().err
