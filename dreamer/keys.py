@@ -22,6 +22,12 @@ class Env(Section):
     level_cache: str  # folder
 
 
+class Envs(Section):
+    """Section envs."""
+
+    count: int  # environments
+
+
 class Replay(Section):
     """Section replay."""
 
@@ -137,6 +143,7 @@ class Keys(Section):
     init_from: str  # folder
     xla: str  # name
     env: Env
+    envs: Envs
     replay: Replay
     model: Model
     actor: Actor

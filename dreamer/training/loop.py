@@ -17,7 +17,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
+from dreamer.training.streams import Streams
 from dreamer.training.transfer import NO_RUN, take_networks
 from dreamer.types import Batch
 
@@ -144,8 +145,9 @@ class Run:
         self._config, self._logdir, self._recorder, self._profile = config, logdir, recorder, profile
         self._state, self._resources, self._stops = recorder.state, resources, stops
         self._store: EpisodeStore
-        self._driver: Driver
-        self._ahead: Ahead | None = None  # the driver is its own then
+        self._envs: list[Checked]
+        self._streams: Streams
+        self._ahead: Ahead | None = None  # the streams are its own then
         self._agent: Any  # Dreamer, PlaNet or Random
         self._acting: Any  # what collects: the same, or with loop.overlap another one that is given its weights
         self._batches: Iterator[Batch] | None = None
@@ -157,7 +159,7 @@ class Run:
         """Environment frames collected, those of the episode in progress included, but not those ahead."""
         if self._ahead:
             return self._ahead.began
-        return self._store.frames + self._driver.steps * self._config.env.action_repeat
+        return self._store.frames + self._streams.steps * self._config.env.action_repeat
 
     @property
     def _updates(self) -> int:
@@ -171,15 +173,18 @@ class Run:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
-        self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
-        self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
-        self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
+        count = config.envs.count
+        self._envs = [self._new_env(training=True) for _ in range(count)]
+        eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
+        action_space = self._envs[0].action_space
+        self._agent = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
+        self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
             self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with beside_training():
-                self._acting = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
+                self._acting = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
             self._of_this_round = self._recorder.read_acting(self._acting)
         episodes: dict[str, Any] = {
             "directory": self._logdir / layout.EPISODES,
@@ -213,7 +218,7 @@ class Run:
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
         )
         self._evaluator = Evaluator(
-            eval_env,
+            eval_envs,
             self._logdir,
             self._logger,
             episodes=config.loop.eval_episodes,
@@ -222,7 +227,7 @@ class Run:
             tanh_rewards=config.replay.tanh_rewards,
         )
         if self._state.stage != "prefill":
-            self._recorder.write_random(self._env.whole_games)
+            self._recorder.write_random(self._envs[0].whole_games)
         self._drive()
         self._resources.callback(self._leave_ahead)
         self._go_on_with_the_episode()
@@ -271,7 +276,8 @@ class Run:
         )
 
     def _make_env(self, training: bool) -> Checked:
-        return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
+        beside = self._config.envs.count > 1
+        return envs.make(self._config.suite, self._config.task, training=training, beside=beside, **self._config.env)
 
     def _make_windows(self) -> Windows:
         replay = self._config.replay
@@ -291,14 +297,17 @@ class Run:
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
     def _drive(self) -> None:
-        """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
+        """New streams of episodes, by the agent of this stage; seeds count in streams, frames, and failures."""
         agent = self._seed_agent if self._state.stage == "prefill" else self._acting
-        self._driver = Driver(
-            self._env,
-            agent,
-            explore=True,
-            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", *self._episode()),
-        )
+
+        def stream(number: int, env: Checked) -> Driver:
+            def seed_of(begun: int) -> int:
+                frames, dropped = self._episode()
+                return seeds.derive(self._config.seed, "collect", frames, number << 32 | dropped)
+
+            return Driver(env, agent, explore=True, seed_of=seed_of)
+
+        self._streams = Streams([stream(number, env) for number, env in enumerate(self._envs)])
 
     def _episode(self) -> tuple[int, int]:
         """What the seed of the next episode counts: frames of the finished ones, and failures."""
@@ -307,13 +316,13 @@ class Run:
         return self._store.frames, self._state.dropped
 
     def _go_on_with_the_episode(self) -> None:
-        if not self._recorder.episode or self._driver.restore(self._recorder.episode):
+        if not self._recorder.episode or not (strayed := self._streams.restore(self._recorder.episode)):
             return
         self._progress.message(
             f"{self._config.task} did not repeat itself, so that the episode in progress ends here: the run goes on, "
             "but not exactly as it would have without the stop."
         )
-        self._keep_cut_episode()
+        self._keep_cut_episodes(strayed)
 
     def _prefill(self) -> None:
         """Whole episodes of random actions until there are enough frames; the last one is cut where the run ends."""
@@ -323,16 +332,20 @@ class Run:
         while self._store.frames < enough and self.frames < self._config.steps:
             if self._stops.signal:
                 return
-            if episode := self._step():
+            for episode in self._step(self._fits_into_prefill):
                 self._state.random_returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
-        self._keep_cut_episode()
+        self._keep_cut_episodes()
         # Episodes of one life are not written down: figures set these returns beside evaluations of whole games.
-        self._recorder.write_random(self._env.whole_games)
+        self._recorder.write_random(self._envs[0].whole_games)
         self._state.since, self._state.due = enough, self._config.loop.pretrain
         self._state.stage = "train"
-        self._driver.use(self._acting)  # In the same game, where one goes on after the loss of a life.
+        self._streams.use(self._acting)  # In the same game, where one goes on after the loss of a life.
         self._commit()
+
+    def _fits_into_prefill(self, playing: int) -> bool:
+        """Whether another random episode may be needed, though those in progress be as long as they can."""
+        return self._store.frames + playing * self._config.env.time_limit < self._state.prefill
 
     def _train(self) -> None:
         """The updates that are due, and a line of metrics for the round."""
@@ -437,7 +450,7 @@ class Run:
         except envs.EnvError as error:
             self._retry(error, "the evaluation begins again")
             self._state.retried += 1
-            self._evaluator.use(self._new_env(training=False))
+            self._evaluator.rebuild(lambda: self._new_env(training=False))
         finally:
             if score is None:  # It will be made as a whole.
                 self._agent.random.state.assign(draws) if self._learns else self._agent.restore(draws)
@@ -457,12 +470,12 @@ class Run:
             if self._overlaps and self.frames < self._target:
                 self._take_over(updates)
             while self.frames < self._target and not self._stops.signal:
-                if episode := self._step():
+                for episode in self._step():
                     self._note(episode)
                 self._progress.update(self.frames, updates)
         if self.frames >= self._target:
             if self.frames >= self._config.steps:
-                self._keep_cut_episode()
+                self._keep_cut_episodes()
             self._state.stage = "train"
 
     @property
@@ -482,7 +495,7 @@ class Run:
         # Draws that depend on the round alone, and on no other one: no other agent's seed has frames in it.
         self._acting.random.reset_from_seed(seeds.derive(self._config.seed, "agent", self.frames))
         self._ahead = Ahead(
-            self._driver,
+            self._streams,
             stored=self._store.frames,
             target=self._target,
             action_repeat=self._config.env.action_repeat,
@@ -517,30 +530,33 @@ class Run:
             return
         if not isinstance(error, envs.EnvError):
             raise error
-        self._retry(error, f"its episode of {self._driver.steps} steps dropped")
-        self._env.close()
-        self._env = self._new_env(training=True)
-        self._ahead.drop(self._env)
+        self._rebuild_failed()
+        self._ahead.start()
 
     def _leave_ahead(self) -> None:
         if self._ahead:
-            self._ahead.close(self._env)
+            self._ahead.close(self._envs)
 
-    def _step(self) -> Episode | None:
-        """One agent step; the episode that it finished, which is stored then, or None."""
-        try:
-            episode = self._driver.step()
-        except envs.EnvError as error:
-            self._retry(error, f"its episode of {self._driver.steps} steps dropped")
-            self._env.close()
-            self._env = self._new_env(training=True)
-            self._driver.drop(self._env)
-            self._state.dropped += 1
-            self._state.retried += 1
-            return None
-        if episode:
+    def _step(self, may_begin: Callable[[int], bool] = lambda playing: True) -> list[Episode]:
+        """One agent step in each environment. Returns the episodes that it finished, which are stored then."""
+        finished = list(self._streams.step(may_begin).values())
+        for episode in finished:
             self._store.add(episode)
-        return episode
+        self._rebuild_failed()
+        return finished
+
+    def _rebuild_failed(self) -> None:
+        """Build the environments anew that have failed in the last step, and drop their episodes; see `_retry`."""
+        for number, error in self._streams.failed.items():
+            self._retry(error, f"its episode of {self._streams.steps_of(number)} steps dropped")
+            self._envs[number].close()
+            self._envs[number] = self._new_env(training=True)
+            self._streams.drop(number, self._envs[number])
+            if self._ahead:
+                self._ahead.dropped += 1
+            else:
+                self._state.dropped += 1
+                self._state.retried += 1
 
     def _retry(self, error: Exception, what: str) -> None:
         """Say that a failed environment is built anew; raise the error where env.retries or a stop forbids."""
@@ -555,8 +571,8 @@ class Run:
     def _new_env(self, training: bool) -> Checked:
         return self._resources.enter_context(contextlib.closing(self._make_env(training)))
 
-    def _keep_cut_episode(self) -> None:
-        if episode := self._driver.cut():
+    def _keep_cut_episodes(self, numbers: Sequence[int] | None = None) -> None:
+        for episode in self._streams.cut(numbers):
             self._store.add(episode)
 
     def _commit(self, score: float | None = None) -> None:
@@ -570,7 +586,7 @@ class Run:
                 draws=self._windows.state(repeat_request=self._in_round),
                 random_draws=self._acting_randomly.state() if random else None,
                 sizes=self._logger.sizes(),
-                episode=(self._ahead.before if self._ahead else self._driver).state(),
+                episode=(self._ahead.before if self._ahead else self._streams).state(),
                 write_weights=self._write_weights,
             )
             self._store.committed()

@@ -153,6 +153,8 @@ KINDS = {
     "random": {"method": "random"},
     "half": {"precision": "bfloat16"},
     "overlap": {"loop.overlap": "true"},
+    "several": {"envs.count": "3"},
+    "several, discrete, overlap": {"envs.count": "2", "task": "dot_discrete", "loop.overlap": "true"},
 }
 
 
@@ -186,9 +188,9 @@ def test_random_actions_stopped_in_an_evaluation(random_whole, tmp_path, monkeyp
 
     use = loop.Evaluator.__init__
 
-    def note(self, env, *arguments, **options):
-        evaluating.append(env._env)
-        use(self, env, *arguments, **options)
+    def note(self, envs, *arguments, **options):
+        evaluating.append(envs[0]._env)
+        use(self, envs, *arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(toy.Dot, "step", stopping)
@@ -488,6 +490,26 @@ def test_a_run_whose_environment_failed_goes_on_as_if_it_had_not(training, rando
     assert_equal(left_behind(tmp_path / "run"), random_whole)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_of_several_environments_that_failed_goes_on_as_if_it_had_not(training, tmp_path, monkeypatch, capsys):
+    """In the fourth step of its second random episode, or as the second episode of an evaluation is played."""
+    run = RANDOM.replace(**{"envs.count": 2, "env.worker": False, "loop.eval_episodes": 3})
+    assert train(run, tmp_path / "whole") == 0
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run, tmp_path / "run") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "dreamer: the robot fell over"
+    assert train(run, tmp_path / "run") == 0
+    assert_equal(left_behind(tmp_path / "run"), left_behind(tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run.replace(**{"env.retries": 1}), tmp_path / "retried") == 0
+    assert "retry 1 of 1." in capsys.readouterr().err
+    state = commits.Commits(tmp_path / "retried" / "checkpoints").newest(pytest.fail).state
+    assert (state["retried"], state["dropped"]) == (1, int(training))
+    assert 120 <= state["frames"] < 124  # a step of both is two of 2 frames
+
+
 def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_whole, tmp_path, monkeypatch, capsys):
     run = RANDOM.replace(**{"env.retries": 1})
     with monkeypatch.context() as patched:
@@ -510,12 +532,14 @@ def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_who
     assert sum(2 * (int(name[11:-4]) - 1) for name in names) == 120
 
 
-def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(tmp_path, capsys):
-    """Also where the random episodes end in the middle of one."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(count, tmp_path, capsys):
+    """Also where the random episodes end in the middle of one, and where they go on in processes of their own."""
     keys = {"task": "breakout", "method": "random", "steps": "1200", "loop.prefill": "120", "env.time_limit": "1200"}
-    run = config.load(["atari", "debug"], keys | {"loop.eval_every": "1000", "loop.train_every": "300"})
+    keys |= {"loop.eval_every": "1000", "loop.train_every": "300", "envs.count": str(count)}
+    run = config.load(["atari", "debug"], keys)
     assert train(run, tmp_path / "whole") == 0
-    for looks in (45, 300, 30):
+    for looks in (45, 300 // count, 30):
         assert train(run, tmp_path / "run", looks) == 143
     assert train(run, tmp_path / "run") == 0
     assert "did not repeat itself" not in capsys.readouterr().err
@@ -629,8 +653,9 @@ def stop(process, way, generator):
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
         ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 10),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
+        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 10),
     ],
-    ids=["toy", "cartpole", "breakout"],
+    ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
 def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
     whole = dreamer(tmp_path / "whole", *words)

@@ -46,6 +46,7 @@ VALUES = {
     "env.timeout": 77.0,
     "env.retries": 6,
     "env.level_cache": "maps",
+    "envs.count": 2,
     "replay.batch": 3,
     "replay.length": 11,
     "replay.cross_ends": True,
@@ -158,9 +159,10 @@ class Noting:
     def __getattr__(self, name):
         return getattr(self._env, name)
 
-    def reset(self, seed=None):
-        self.seeds.append(seed)
-        return self._env.reset(seed=seed)
+    def send(self, method, argument):
+        if method == "reset":
+            self.seeds.append(argument)
+        self._env.send(method, argument)
 
 
 class Idle:
@@ -240,9 +242,10 @@ def expected(*sections):
     return {key: value for key, value in VALUES.items() if key.partition(".")[0] in sections}
 
 
-def test_both_environments_get_every_key_of_theirs(run):
+def test_all_environments_get_every_key_of_theirs(run):
     made = run.calls.all("make")
-    assert [options.pop("training") for _, options in made] == [True, False]
+    assert [options.pop("training") for _, options in made] == [True, True, False, False]
+    assert all(options.pop("beside") for _, options in made)
     for (suite, task), options in made:
         assert {"suite": suite, "task": task, **section("env", options)} == expected("suite", "task", "env")
 
@@ -290,24 +293,27 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
 
 
 def test_updates_evaluations_and_commits_happen_when_the_keys_say(run):
-    """By hand, in steps of 5 frames: 70 frames of prefill are 90, because whole episodes are played."""
+    """By hand, in two steps of 5 frames: 70 frames of prefill are 90, because whole episodes are played."""
     rounds = [(line["step"], line["train/updates"]) for line in run.lines if "train/updates" in line]
-    assert rounds == [(90, 4), (115, 7), (140, 10), (165, 13), (190, 19), (215, 22)]
-    assert run.evaluated == [(90, 4), (190, 19), (220, 22)]
-    assert run.scores["xs"] == [90, 190, 220]
+    assert rounds == [(90, 4), (120, 10), (150, 13), (180, 16), (210, 19), (220, 22)]
+    assert run.evaluated == [(90, 4), (180, 16), (220, 22)]
+    assert run.scores["xs"] == [90, 180, 220]
     # After the prefill, before the first update, with evaluations, at the end, and when 40 frames are not committed.
-    assert run.committed == [90, 90, 90, 140, 190, 220]
+    assert run.committed == [90, 90, 90, 150, 180, 220]
 
 
 def test_episodes_are_seeded_by_frames_and_explored(run):
-    training, evaluation = run.envs
-    assert training.seeds == [seeds.derive(5, "collect", frames) for frames in range(0, 220, 30)]
-    assert evaluation.seeds == [seeds.derive(5, "evaluate", frames, n) for frames in (90, 190, 220) for n in (0, 1)]
+    first, second, *evaluation = run.envs
+    # The third random episode is the last one that may be needed: the second environment waits meanwhile.
+    assert first.seeds == [seeds.derive(5, "collect", frames) for frames in (0, 60, 90, 150, 210)]
+    assert second.seeds == [seeds.derive(5, "collect", frames, 1 << 32) for frames in (0, 90, 150, 210)]
+    for n, env in enumerate(evaluation):
+        assert env.seeds == [seeds.derive(5, "evaluate", frames, n) for frames in (90, 180, 220)]
     # Every action of a rewarded step: 130 frames collected, and 3 evaluations of 2 episodes of 30 frames.
     assert run.agent.explored == [False] * (3 * 2 * 30 // 5)
     assert run.acting.explored == [True] * (130 // 5)
     # By a copy that knows the updates made when the round began in which it acts (loop.overlap).
-    assert run.acting.knew == [0] * 5 + [4] * 5 + [7] * 5 + [10] * 5 + [13] * 5 + [19]
+    assert run.acting.knew == [0] * 6 + [4] * 6 + [10] * 6 + [13] * 6 + [16] * 2
     assert {args[0] for args, _ in run.calls.all("derive")} == {5}
 
 
