@@ -132,6 +132,7 @@ class Keys(Section):
     steps: int  # frames
     precision: str  # name
     xla: str  # name
+    gpus: int  # GPUs
     env: Env
     replay: Replay
     model: Model

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
+from dreamer.agents import towers
 from dreamer.agents.build import build_agent
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -156,6 +157,7 @@ class Run:
         self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
+            towers.spread(self._agent, config)
             self._recorder.read_weights(self._agent)
         episodes: dict[str, Any] = {
             "directory": self._logdir / layout.EPISODES,
