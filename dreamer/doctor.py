@@ -43,10 +43,11 @@ print(json.dumps({"tensorflow": tf.__version__, "keras": keras.__version__, "dev
 # In a process of its own too. The last line is what it found.
 _SPEED = """
 import json
+from dreamer import config
 from dreamer.cli import tensorflow
 tensorflow.set_up("auto")
-from dreamer.training import speed
-print(json.dumps(speed.measure().update), flush=True)
+from dreamer.agents import speed
+print(json.dumps(speed.measure(config.load()).update), flush=True)
 """
 # Five million frames in about 16 hours on one V100 with 10 CPU cores: the authors' TF2 release, mixed precision.
 PUBLISHED_FRAMES = 90  # a second

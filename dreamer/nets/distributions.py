@@ -34,7 +34,8 @@ class TanhNormal:
 
     def sample(self, seed: tf.Tensor, part: tuple[int, int] = WHOLE) -> tf.Tensor:
         """[..., A]; seed: int32 or int64 [2]. Gradients reach mean and std. part: see `_part_of`."""
-        noise = _part_of(tf.random.stateless_normal, self.mean, seed, part)
+        normal = functools.partial(tf.random.stateless_normal, dtype=self.mean.dtype)
+        noise = _part_of(normal, tf.shape(self.mean), seed, part)
         return tf.tanh(self.mean + self.std * noise)
 
     def log_prob(self, action: tf.Tensor) -> tf.Tensor:
@@ -77,7 +78,7 @@ class OneHot:
         part: see `_part_of`.
         """
         logits, probs = self._dist.logits_parameter(), self._dist.probs_parameter()
-        uniform = _part_of(functools.partial(tf.random.stateless_uniform, minval=1e-30), logits, seed, part)
+        uniform = _part_of(functools.partial(tf.random.stateless_uniform, minval=1e-30), tf.shape(logits), seed, part)
         gumbel = -tf.math.log(-tf.math.log(uniform))
         one_hot = tf.one_hot(tf.argmax(logits + gumbel, -1), logits.shape[-1])
         return one_hot + (probs - tf.stop_gradient(probs))
@@ -95,13 +96,12 @@ class OneHot:
         return tf.cast(self._dist.mode(), tf.float32)
 
 
-def _part_of(draw: Callable[..., tf.Tensor], like: tf.Tensor, seed: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:
-    """Draws of the shape and type of `like`: where that is part (i, n) of n, its rows of what the whole would draw."""
+def _part_of(draw: Callable[..., tf.Tensor], shape: tf.Tensor, seed: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:
+    """Draws of a shape; where that is part (i, n) of a whole of n times the rows, those that the whole would draw."""
     number, count = part
-    shape = tf.shape(like)
     if count == 1:
-        return draw(shape, seed, dtype=like.dtype)
-    return draw(tf.concat([count * shape[:1], shape[1:]], 0), seed, dtype=like.dtype)[number * shape[0] :][: shape[0]]
+        return draw(shape, seed)
+    return draw(tf.concat([count * shape[:1], shape[1:]], 0), seed)[number * shape[0] :][: shape[0]]
 
 
 def _at_least_float32(x: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 
 from dreamer import config
-from dreamer.training import speed
+from dreamer.agents import speed
 
 
 def test_an_update_takes_its_arithmetic_or_the_start_of_its_kernels():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from dreamer import config
+from dreamer import keys
 from dreamer.agents.build import build_agent
 from dreamer.nets.device import on_gpu
 from dreamer.types import ActionSpace, State
@@ -37,9 +37,8 @@ class Speed(NamedTuple):
         return max(self.images + self.imagination, KERNELS * self.launch)
 
 
-def measure(run: config.Config | None = None, seconds: float = 1.0) -> Speed:
-    """Time the main products of a Dreamer of `run` (the defaults), for about `seconds` without tracing."""
-    run = run or config.load()
+def measure(run: keys.Keys, seconds: float = 1.0) -> Speed:
+    """Time the main products of the Dreamer that `run` describes, for about `seconds` without tracing."""
     agent: Any = build_agent(run, ActionSpace(ACTIONS, discrete=False), seed=0)
     rows = run.replay.batch * run.replay.length
     images, states = (rows, rows) if on_gpu() else (-(-rows // 25), -(-rows // 5))
