@@ -342,6 +342,8 @@ def networks(calls, module, method):
     for name in ("behavior", "planner", "explore"):  # the agent keeps these
         received |= section(name, given.pop(name, {}))
     received |= section("model", model) | {"behavior.discount": model["gamma"]}
+    probe = [optimizer for _, optimizer in calls.all("Optimizer") if optimizer["name"] == "probe"]
+    assert [optimizer["lr"] for optimizer in probe] == [VALUES["model.lr"]]
     for _, optimizer in calls.all("Optimizer"):
         received[f"{optimizer['name']}.lr"] = optimizer["lr"]
         received |= section("optimizer", {name: optimizer[name] for name in ("epsilon", "clip")})
@@ -350,7 +352,15 @@ def networks(calls, module, method):
             received |= section(name.lower(), calls.one(name)[1])
     given.pop("gamma", None)
     assert given.keys() <= {"model", "actor", "value", "optimizer"}
-    for extra in ("model.gamma", "model.seeds", "model.probe_seeds", "actor.seeds", "actor.discrete", "value.seeds"):
+    for extra in (
+        "probe.lr",
+        "model.gamma",
+        "model.seeds",
+        "model.probe_seeds",
+        "actor.seeds",
+        "actor.discrete",
+        "value.seeds",
+    ):
         received.pop(extra, None)
     return received
 
