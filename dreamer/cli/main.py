@@ -25,7 +25,7 @@ commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 128 + n stopped by signal n."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 75 in use, 128 + n stopped by signal n."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with stops.Stops() as active:
