@@ -126,9 +126,7 @@ def _beat(path: Path, file: IO[str], mine: str, left: threading.Event) -> None:
         with contextlib.suppress(OSError):  # a network file system that is away for a while
             line, _ = _read(path)
             if line not in ("", mine):
-                text = (
-                    f"{path.parent} was taken over by {_host(line)}, which had not heard of this process for long"
-                )
+                text = f"{path.parent} was taken over by {_host(line)}, which had not heard of this process for long"
                 os.write(2, f"dreamer: {formats.one_line(text)}\n".encode())
                 os._exit(IN_USE)
             if not line:  # older releases empty it when they look
