@@ -12,9 +12,10 @@ from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, parse_
 from dreamer.cli.output import fail, say
 from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
-from dreamer.sweep.engines import local
+from dreamer.sweep.engines import local, ray
 
 LOGS, REPORT = "logs", "report.html"
+ENGINES_WITH = {"gpus": ("local",), "address": ("ray",), "cpus": ("ray",)}  # options that others do not have
 
 
 def sweep(words: list[str], active: stops.Stops) -> int:
@@ -98,9 +99,13 @@ class View:
 
 
 def _work(args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, watch: engines.Show) -> None:
-    common: dict[str, Any] = {"retries": args.retries, "stops": active, "show": watch}
+    common: dict[str, Any] = {"retries": args.retries, "stops": active, "show": watch, "logs": args.out / LOGS}
+    if args.engine == "ray":
+        cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
+        ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
+        return
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
-    local.work(jobs, slots=slots, logs=args.out / LOGS, **common)
+    local.work(jobs, slots=slots, **common)
 
 
 def _end(args: argparse.Namespace, jobs: list[plan.Job], view: View, active: stops.Stops) -> int:
@@ -137,8 +142,11 @@ def _check(args: argparse.Namespace, given: train.TrainWords) -> None:
         raise UsageError("--task and --tasks: give one of them")
     if twice := sorted(set(_settings(args.set)) & {*given.overrides, "task", "seed"}):
         raise UsageError(f"--set {twice[0]}=...: it is given by --{twice[0]} or --{twice[0]}s too")
-    if args.per_gpu and not args.gpus:
+    if args.per_gpu and not args.gpus and args.engine == "local":
         raise UsageError("--per-gpu needs --gpus, such as --gpus 0,1 --per-gpu 2")
+    for option, engines_with in ENGINES_WITH.items():
+        if getattr(args, option) is not None and args.engine not in engines_with:
+            raise UsageError(f"--{option} is for --engine {' or '.join(engines_with)}, not for {args.engine}")
     if args.gpus and args.workers:
         raise UsageError("--gpus and --workers: with GPUs, --per-gpu tells how many runs there are at once")
 
@@ -195,7 +203,10 @@ def _parser() -> Parser:
     add("--index", type=to_seed, metavar="N", help="train the N-th of them, from 0, in this process")
     add("--retries", type=to_seed, default=3, metavar="N", help="so often a run that failed is started again (3)")
     add("--report", action="store_true", help=f"write {REPORT} into --out at the end")
+    add("--engine", choices=("local", "ray"), default="local", help="who starts them (default: local)")
     add("--workers", type=to_positive, metavar="N", help="runs at once (default: 1)")
     add("--gpus", type=_typed(_gpus), metavar="0,1", help="GPUs to train on, one run on each")
     add("--per-gpu", type=to_positive, metavar="N", help="runs at once on each GPU (default: 1)")
+    add("--address", metavar="HOST:PORT", help="ray: of a cluster that runs; auto finds it (default: this machine)")
+    add("--cpus", type=to_positive, metavar="N", help="ray: cores that a run takes (default: 1)")
     return parser

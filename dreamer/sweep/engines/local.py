@@ -1,7 +1,5 @@
 """Runs as processes of this machine, so many at once as there are slots."""
 
-import os
-import shlex
 import signal
 import subprocess
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 from dreamer.run.lock import IN_USE
 from dreamer.stops import Stops
 from dreamer.sweep import status
-from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, command, may_retry, reason
+from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, may_retry, reason, start
 from dreamer.sweep.plan import Job
 
 LOOK = 0.2  # seconds between two looks at the processes
@@ -32,7 +30,7 @@ def slots(workers: int, gpus: Sequence[str] = (), per_gpu: int = 1) -> list[Slot
 def work(
     jobs: Sequence[Job], *, retries: int, stops: Stops, show: Show, slots: Sequence[Slot], logs: Path
 ) -> dict[int, Outcome]:
-    """See `engines`. What a run prints goes to a file in `logs`."""
+    """See `engines`."""
     queue = Queue(jobs, retries, slots, logs)
     try:
         while queue.has_work:
@@ -75,7 +73,8 @@ class Queue:
             if status.is_finished(job.logdir, job.config.steps):
                 self.outcomes[job.number] = Outcome(status.FINISHED)
                 continue
-            self._running[self._free[0]] = job, self._process(job, self._slots[self._free[0]])
+            slot = self._free[0]
+            self._running[slot] = job, start(job, self._logs, self._slots[slot], Path.cwd())
             self._free.pop(0)
             self.outcomes[job.number] = Outcome(status.RUNNING)
         return begun
@@ -107,28 +106,8 @@ class Queue:
             self._later.append((time.monotonic() + BUSY, job))
             return Outcome(WAITING, "in use by another process")
         self._failures[job.number] += 1
-        why = reason(code, self._log(job))
+        why = reason(code, job, self._logs)
         if may_retry(code) and self._failures[job.number] <= self._retries:
             self._waiting.append(job)
             return Outcome(WAITING, why)
         return Outcome(FAILED, why)
-
-    def _process(self, job: Job, slot: Slot) -> subprocess.Popen:
-        # In a session of its own: of Ctrl-C in the terminal the sweep tells it, once, and a second one would end it.
-        with open(self._log(job), "ab") as log:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            log.write(f"--- {stamp} {dict(slot) or ''} dreamer {shlex.join(job.words)}\n".encode())
-            log.flush()
-            return subprocess.Popen(
-                command(job, os.getpid()),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **slot},
-                start_new_session=True,
-            )
-
-    def _log(self, job: Job) -> Path:
-        path = self._logs / f"{job.name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
