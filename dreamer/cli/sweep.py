@@ -1,6 +1,7 @@
 """`dreamer sweep` and `dreamer status`: many runs, and how far they are."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +13,15 @@ from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, parse_
 from dreamer.cli.output import fail, say
 from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
-from dreamer.sweep.engines import local, ray
+from dreamer.sweep.engines import local, ray, slurm
 
 LOGS, REPORT = "logs", "report.html"
-ENGINES_WITH = {"gpus": ("local",), "address": ("ray",), "cpus": ("ray",)}  # options that others do not have
+# Options that an engine does not have.
+OPTIONS_WITHOUT = {
+    "local": ("address", "cpus", "submit", "sbatch"),
+    "ray": ("gpus", "submit", "sbatch"),
+    "slurm": ("gpus", "per_gpu", "address", "cpus", "report"),
+}
 
 
 def sweep(words: list[str], active: stops.Stops) -> int:
@@ -38,6 +44,8 @@ def sweep(words: list[str], active: stops.Stops) -> int:
         return train.train(jobs[args.index].words[1:], active)
     if args.dry_run:
         return say(_listed(jobs))
+    if args.engine == "slurm":
+        return _slurm(args, given, jobs)
     view = View(jobs)
     screen = table.Screen(view.rows)
 
@@ -108,6 +116,28 @@ def _work(args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, w
     local.work(jobs, slots=slots, **common)
 
 
+def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Job]) -> int:
+    """Write the script of an array job for the runs that are not finished, and submit it if that is asked for."""
+    left = [job.number for job in jobs if not runs.is_finished(job.logdir, job.config.steps)]
+    if not left:
+        return say(f"All {len(jobs)} runs are finished.")
+    words = ["sweep", *(["--configs", *given.overlays] if given.overlays else [])]
+    words += [f"--{key}={value}" for key, value in given.overrides.items()]
+    words += [*(["--resume.allow", *given.allowed] if given.allowed else [])]
+    words += [*(["--tasks", *args.tasks] if args.tasks else []), f"--seeds={','.join(map(str, args.seeds))}"]
+    words += [f"--set={key}={','.join(values)}" for key, values in args.set or ()] + [f"--out={args.out}"]
+    script = slurm.write(
+        words,
+        left,
+        workers=args.workers,
+        retries=args.retries,
+        options=args.sbatch,
+        out=args.out,
+        logs=args.out / LOGS,
+    )
+    return say(slurm.submit(script) if args.submit else f"{script}\nsbatch {shlex.quote(str(script))} submits it.")
+
+
 def _end(args: argparse.Namespace, jobs: list[plan.Job], view: View, active: stops.Stops) -> int:
     """The table of how all came out; returns the exit code."""
     rows = view.rows()
@@ -142,11 +172,10 @@ def _check(args: argparse.Namespace, given: train.TrainWords) -> None:
         raise UsageError("--task and --tasks: give one of them")
     if twice := sorted(set(_settings(args.set)) & {*given.overrides, "task", "seed"}):
         raise UsageError(f"--set {twice[0]}=...: it is given by --{twice[0]} or --{twice[0]}s too")
-    if args.per_gpu and not args.gpus and args.engine == "local":
+    if args.engine == "local" and args.per_gpu and not args.gpus:
         raise UsageError("--per-gpu needs --gpus, such as --gpus 0,1 --per-gpu 2")
-    for option, engines_with in ENGINES_WITH.items():
-        if getattr(args, option) is not None and args.engine not in engines_with:
-            raise UsageError(f"--{option} is for --engine {' or '.join(engines_with)}, not for {args.engine}")
+    if strange := [option for option in OPTIONS_WITHOUT[args.engine] if getattr(args, option)]:
+        raise UsageError(f"--{strange[0].replace('_', '-')} does not go with --engine {args.engine}")
     if args.gpus and args.workers:
         raise UsageError("--gpus and --workers: with GPUs, --per-gpu tells how many runs there are at once")
 
@@ -203,10 +232,12 @@ def _parser() -> Parser:
     add("--index", type=to_seed, metavar="N", help="train the N-th of them, from 0, in this process")
     add("--retries", type=to_seed, default=3, metavar="N", help="so often a run that failed is started again (3)")
     add("--report", action="store_true", help=f"write {REPORT} into --out at the end")
-    add("--engine", choices=("local", "ray"), default="local", help="who starts them (default: local)")
+    add("--engine", choices=("local", "ray", "slurm"), default="local", help="who starts them (local)")
     add("--workers", type=to_positive, metavar="N", help="runs at once (default: 1)")
     add("--gpus", type=_typed(_gpus), metavar="0,1", help="GPUs to train on, one run on each")
     add("--per-gpu", type=to_positive, metavar="N", help="runs at once on each GPU (default: 1)")
     add("--address", metavar="HOST:PORT", help="ray: of a cluster that runs; auto finds it (default: this machine)")
     add("--cpus", type=to_positive, metavar="N", help="ray: cores that a run takes (default: 1)")
+    add("--submit", action="store_true", help="slurm: hand the script of the array job to sbatch, too")
+    add("--sbatch", metavar="='--gres=gpu:1 ...'", help="slurm: options of sbatch, for the script")
     return parser

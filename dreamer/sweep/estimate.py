@@ -14,7 +14,7 @@ from dreamer.sweep.plan import Job
 ROW = 12_288 + 136  # bytes of an agent step on disk: its image, and what walker_walk has beside it
 COMPRESSED = 4  # walker_walk; cartpole shrinks to a fortieth
 CHECKPOINTS = 0.3e9  # of full size: three, and a fourth while it is written
-EPISODE = 2.8e6 / 2  # bytes that an evaluation episode of 500 steps leaves, in videos/ and for TensorBoard
+SEEN = 2.8e6 / 500  # bytes that a step of an evaluation leaves, in videos/ and for TensorBoard
 UPDATE, UPDATE_XLA = 0.13, 0.033  # seconds of an update of full size on an NVIDIA H100
 STEP = 0.0052  # of an agent step there, rendered on the GPU
 EVALUATION = 0.02  # of one of an evaluation, its video included
@@ -36,8 +36,7 @@ def disk(config: Config) -> float:
     """Bytes of a run at its end, at most."""
     steps = config.steps / config.env.action_repeat
     rows = min(steps, config.replay.capacity or math.inf) * ROW / (COMPRESSED if config.replay.compress else 1)
-    evaluations = config.steps / config.loop.eval_every * config.loop.eval_episodes
-    return rows + (CHECKPOINTS if _is_full_size(config) else 0) + evaluations * EPISODE
+    return rows + (CHECKPOINTS if _is_full_size(config) else 0) + _evaluated(config) * SEEN
 
 
 def hours(config: Config) -> Hours:
@@ -46,8 +45,7 @@ def hours(config: Config) -> Hours:
         return Hours(None, None)
     steps = config.steps / config.env.action_repeat
     updates = config.loop.pretrain + config.steps / config.loop.train_every * config.loop.train_updates
-    length = config.env.time_limit / config.env.action_repeat
-    evaluated = config.steps / config.loop.eval_every * config.loop.eval_episodes * length
+    evaluated = _evaluated(config)
     update = UPDATE_XLA if config.xla else UPDATE
     gpu = updates * update + steps * STEP + evaluated * EVALUATION
     return Hours(gpu / 3600, (updates * UPDATE_CPU + (steps + evaluated) * STEP_CPU) / 3600)
@@ -62,6 +60,12 @@ def measured(jobs: Sequence[Job], rates: Sequence[float | None]) -> list[float |
             groups.setdefault(kind, []).append(rate)
     found = (groups.get(kind) for kind in kinds)
     return [job.config.steps * len(of) / sum(of) / 3600 if of else None for job, of in zip(jobs, found, strict=True)]
+
+
+def _evaluated(config: Config) -> float:
+    """Agent steps of all evaluations, if their episodes end with the limit of time."""
+    episodes = config.steps / config.loop.eval_every * config.loop.eval_episodes
+    return episodes * config.env.time_limit / config.env.action_repeat
 
 
 def _kind(config: Config) -> tuple:
