@@ -373,7 +373,8 @@ def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "imagine", "export", "configs", "tasks", "doctor", "scores", "plot", "report"]
+    "command",
+    ["train", "sweep", "status", "eval", "imagine", "export", "configs", "tasks", "doctor", "scores", "plot", "report"],
 )
 def test_help_of_every_command(command, capsys, started):
     assert cli.main([command, "--help"]) == 0

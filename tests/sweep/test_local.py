@@ -83,14 +83,12 @@ def test_each_gpu_gets_its_share_of_runs_at_once(work):
 
 
 def test_a_stop_ends_what_runs_and_starts_nothing_more(work):
-    stops = Stops()
+    asked = stops.Stops()
 
     def show(found, changed):
-        stops.signal = 15
+        asked.signal = 15
 
-    outcomes, starts = work(
-        [[0], [0], [0]], stops=stops, slots=[{}, {}], program="import time; time.sleep(1e6)", show=show
-    )
+    outcomes, starts = work([[0], [0], [0]], asked=asked, slots=[{}, {}], program=FOREVER, show=show)
     assert [outcome.state for outcome in outcomes.values()] == ["stopped", "stopped", "waiting"]
     assert len(starts) == 2
 
