@@ -83,6 +83,7 @@ def test_how_a_sweep_ends(worked, capsys):
 
 
 def test_a_report_at_the_end(worked, capsys, monkeypatch):
+    Path("runs").mkdir()
     assert cli.main([*WORDS, "--report"]) == 1
     assert "nothing to show" in capsys.readouterr().err
     written = []
@@ -152,7 +153,7 @@ def test_slurm_gets_what_is_not_finished(worked, monkeypatch, capsys):
         (["--engine", "kubernetes"], "invalid choice"),
         (["--workers", "0"], "expected a whole number above 0"),
         (["--step", "4"], "did you mean --steps?"),
-        (["more"], "unexpected argument 'more'"),
+        (["--configs", "tox"], "unknown overlay 'tox': did you mean toy?"),
     ],
 )
 def test_bad_input_gives_one_line(words, expected, worked, capsys):
