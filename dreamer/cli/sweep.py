@@ -215,7 +215,7 @@ def _parser() -> Parser:
         "words: --configs, --KEY VALUE, --resume.allow. The same command again skips what is finished, goes on with "
         "what is not, and tries again what failed.",
     )
-    parser.usage = "dreamer sweep [--configs NAME ...] [--KEY VALUE ...] [--tasks TASK ...] [OPTION ...]"
+    parser.usage = "dreamer sweep [--configs NAME ...] [--KEY VALUE ...] [OPTION ...]"
     add = parser.add_argument
     add("--tasks", nargs="+", metavar="TASK", help="names, patterns such as 'walker_*', groups such as dmc20")
     add("--seeds", type=_typed(plan.read_seeds), default=[0], metavar="SEEDS", help="0..4 or 0,3,7 (default: 0)")
