@@ -34,7 +34,7 @@ VARIABLES = {
     "RAY_kill_child_processes_on_worker_exit": "false",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-_STATES = {"PENDING": WAITING, "RUNNING": status.RUNNING, "TERMINATED": status.FINISHED, "ERROR": FAILED}
+_STATES = {"RUNNING": status.RUNNING, "ERROR": FAILED}  # of trials that have not come to an end of their own
 
 
 def work(
@@ -55,7 +55,7 @@ def work(
     left = {job.number: job for job in jobs if outcomes[job.number].state == WAITING}
     if not left:
         return outcomes
-    ray, tune = _connect(address, workers if address is None else None)
+    ray, tune = _connect(address, workers * cpus if workers else None)
     notes = (logs.parent / NOTES).resolve()
     shutil.rmtree(notes, ignore_errors=True)
     notes.mkdir(parents=True)
@@ -157,7 +157,7 @@ def _state_before(job: Job) -> str:
 
 def _outcome(trial: Any) -> Outcome:
     told = trial.last_result or {}
-    if trial.status == "TERMINATED" and "state" in told:
+    if trial.status == "TERMINATED" and "state" in told:  # else it had not begun when all was stopped
         return Outcome(told["state"], told["reason"])
     return Outcome(_STATES.get(trial.status, WAITING), _last_line(trial.error_file) if trial.error_file else "")
 
