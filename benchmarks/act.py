@@ -3,6 +3,7 @@
     python benchmarks/act.py                                  # walker_walk with the paper's network
     python benchmarks/act.py --set task=quadruped_run
     python benchmarks/act.py --configs debug --set env.time_limit=20 --frames 10   # seconds, to try out the command
+    python benchmarks/act.py --policy --configs atari         # the policy call alone, of any suite's networks; a minute
 
 Whole episodes are collected as the training loop does it (driver, agent that explores, environment in its worker,
 episode file), the four ways taking turns, after a warm-up episode each:
@@ -161,6 +162,41 @@ def measure_rendering(config, shadow_map, frames):
     }
 
 
+def measure_policy(config, calls):
+    """{(whether it explores, way): ms of a call for one environment}, and the ms of copying the weights, "copy".
+
+    The ways take turns: "tf.function" is the policy as it is written, "ours" how agents act by it.
+    """
+    from dreamer.agents.build import build_agent
+    from dreamer.types import ActionSpace
+
+    common.set_up_tensorflow(config.precision)
+    agent = build_agent(config, ActionSpace(6, discrete=config.suite in ("atari", "dmlab")), seed=0)
+    image, first = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8), np.zeros([1], bool)
+    carry, ways = agent.initial(), {}
+    for explore in (True, False):
+        plain = agent.explore if explore else agent.evaluate
+        ways[explore, "tf.function"] = lambda plain=plain: plain(image, first, carry)[0].numpy()
+        ways[explore, "ours"] = lambda explore=explore: agent.act_rows(image, first, carry, explore)
+    ways["copy"] = agent.initial  # which begins with the weights as they are
+    seen = {way: [] for way in ways}
+    for way, call in 10 * list(ways.items()):
+        for _ in range(1 + calls // 10):
+            started = time.perf_counter()
+            call()
+            seen[way].append(1e3 * (time.perf_counter() - started))
+    return {way: statistics.median(times[calls // 10 :]) for way, times in seen.items()}
+
+
+def report_policy(seen):
+    """The table of milliseconds per call, and the ratio."""
+    rows = [["ms a policy call, one environment", "explore", "evaluate"]]
+    rows += [[way, *(f"{seen[explore, way]:.2f}" for explore in (True, False))] for way in ("tf.function", "ours")]
+    print(common.table(rows))
+    print(f"\ncopying the weights, once after the updates of a round: {seen['copy']:.2f} ms")
+    print(f"policy calls, ours / tf.function: {seen[True, 'tf.function'] / seen[True, 'ours']:.2f}x")
+
+
 def report(collected, rendering, repeat):
     """The table of milliseconds per agent step, the price of the small shadow map, and the ratios."""
     rows = [["ms per agent step", *collected], ["policy"], ["physics"], ["rendering"], ["pipe, checks"], ["storing"]]
@@ -192,10 +228,16 @@ def main(words=None):
     parser.add_argument("--episodes", type=common.positive, default=5, help="measured episodes of each way (5)")
     parser.add_argument("--frames", type=common.positive, default=200, help="frames to time rendering with (200)")
     parser.add_argument("--shadow-map", type=common.positive, default=512, help="side of the small one, pixels (512)")
+    parser.add_argument("--policy", action="store_true", help="only the policy call, without an environment")
+    parser.add_argument("--calls", type=common.positive, default=500, help="policy calls of each kind (500)")
     parser.add_argument("--measure", choices=("collection", "rendering"), help=common.argparse.SUPPRESS)
     parser.add_argument("--started", help=common.argparse.SUPPRESS)
     arguments = parser.parse_args(words)
     config = common.load_config(parser, arguments)
+    if arguments.policy:
+        print(common.machine())
+        report_policy(measure_policy(config, arguments.calls))
+        return
     if config.suite != "dmc":
         parser.error(f"suite {config.suite} does not render with OpenGL: only dmc can be measured")
     if arguments.measure == "collection":

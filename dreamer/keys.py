@@ -44,6 +44,7 @@ class Model(Section):
     conv_depth: int  # channels
     units: int  # units
     observation: str  # name
+    probe_decoder: bool  # flag
     reward_layers: int  # layers
     discount_head: bool  # flag
     discount_layers: int  # layers
@@ -89,6 +90,7 @@ class Planner(Section):
     candidates: int  # plans
     best: int  # plans
     iterations: int  # iterations
+    value: bool  # flag
 
 
 class Optimizer(Section):
@@ -118,6 +120,7 @@ class Loop(Section):
     train_updates: int  # updates
     eval_every: int  # frames
     eval_episodes: int  # episodes
+    overlap: bool  # flag
     save_every: int  # frames
     max_skipped: int  # updates
 
@@ -131,6 +134,7 @@ class Keys(Section):
     seed: int  # number
     steps: int  # frames
     precision: str  # name
+    init_from: str  # folder
     xla: bool  # flag
     env: Env
     replay: Replay

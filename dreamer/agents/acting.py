@@ -22,9 +22,9 @@ class Belief:
     def __init__(self, world_model: WorldModel, actions: int, random: "tf.random.Generator | Draws"):
         self._world_model, self._actions, self._random = world_model, actions, random
 
-    def initial(self) -> Carry:
-        """Carry before the first step: the zero state and no action, for one environment."""
-        return self._world_model.rssm.initial(1), tf.zeros([1, self._actions])
+    def initial(self, rows: int = 1) -> Carry:
+        """Carry before the first step, for `rows` environments: the zero state and no action."""
+        return self._world_model.rssm.initial(rows), tf.zeros([rows, self._actions])
 
     def filter(
         self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: "tf.random.Generator | Draws"
@@ -83,11 +83,11 @@ def rows_of(tensor: tf.Tensor) -> int | tf.Tensor:
 
 
 def act_once(
-    policy: Callable[..., tuple[tf.Tensor, Carry]], observation: Mapping[str, Any], carry: Carry
+    act: Callable[..., tuple[np.ndarray, Carry]], observation: Mapping[str, Any], carry: Carry, explore: bool
 ) -> tuple[np.ndarray, Carry]:
-    """One action [A] of a batched policy(image, is_first, carry) for one observation, and the new carry."""
-    action, carry = policy(observation["image"][None], np.asarray(observation["is_first"])[None], carry)
-    return action[0].numpy(), carry
+    """One action [A] of a batched act(image, is_first, carry, explore) for one observation, and the new carry."""
+    action, carry = act(observation["image"][None], np.asarray(observation["is_first"])[None], carry, explore)
+    return action[0], carry
 
 
 def exploration_noise(action: tf.Tensor, scale: float, noise: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,15 @@
 """The agent that a config names."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from dreamer.keys import Keys
+from dreamer.nets import device
 from dreamer.types import ActionSpace
 
 
@@ -21,3 +25,22 @@ def shared(config: Keys, seed: int) -> dict[str, Any]:
     """The keyword arguments that all agents with a world model take."""
     sections = {name: config[name] for name in ("model", "optimizer", "explore", "xla")}
     return sections | {"seed": seed, "loss_scale": keras.config.dtype_policy().compute_dtype == "float16"}
+
+
+@contextlib.contextmanager
+def beside_training() -> Iterator[None]:
+    """What is built and computed in the block takes nothing of a GPU: it is on the CPU, in float32.
+
+    A GPU computes one thing after the other, so that an action would wait for the updates in its queue; and not every
+    CPU beside one has its half precision. Where there is no GPU, the block makes no difference.
+    """
+    if not device.on_gpu():
+        yield
+        return
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        with tf.device("CPU:0"):
+            yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,5 +1,6 @@
 """Dreamer (paper, Algorithm 1): a world model, and an actor and a value network trained in its imagination."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,11 +10,13 @@ import tensorflow as tf
 from dreamer import keys
 from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
+from dreamer.agents.snapshot import Snapshot
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.types import ActionSpace, Batch, State
+from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel
 
@@ -47,19 +50,34 @@ class Dreamer:
         self.action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
-        self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
+        self.world_model = WorldModel(
+            action_space.size,
+            gamma=behavior["discount"],
+            seeds=seeds,
+            probe_seeds=probe_seed_stream(seed),
+            **model,
+        )
         self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
         self.value = Value(width, seeds=seeds, **value)
-        networks: dict[str, Any] = {"model": self.world_model, "actor": self.actor, "value": self.value}
-        self.optimizers = {
-            name: Optimizer(
-                network.trainable_variables, lr=learning_rates[name], loss_scale=loss_scale, name=name, **optimizer
-            )
-            for name, network in networks.items()
+        variables = {
+            "model": self.world_model.model_variables,
+            "actor": self.actor.trainable_variables,
+            "value": self.value.trainable_variables,
         }
+        settings = {"loss_scale": loss_scale, **optimizer}
+        self.optimizers = {
+            name: Optimizer(trained, lr=learning_rates[name], name=name, **settings)
+            for name, trained in variables.items()
+        }
+        self._probe = Probe(self.world_model, lr=learning_rates["model"], **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
+        rssm, mlp = self.world_model.rssm, self.actor.mlp
+        read = [*self.world_model.encoder.convs, rssm.input_layer, rssm.gru, rssm.posterior_hidden, rssm.posterior_out]
+        self._snapshot = Snapshot(
+            functools.partial(self.policy, random=self.random), [*read, *mlp.hidden, mlp.out], self.updates
+        )
         compiled = tf.function(self.train, jit_compile=True if xla else None)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
@@ -70,6 +88,7 @@ class Dreamer:
             "actor": self.actor,
             "value": self.value,
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
+            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
@@ -110,6 +129,7 @@ class Dreamer:
         ):
             step = self.optimizers[name].step(tape, loss)
             metrics |= {f"{name}_{key}": number for key, number in step.items()}
+        metrics |= self._probe.step(posterior, batch.image)
         self.updates.assign_add(1)
         entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
         return metrics | {
@@ -143,13 +163,23 @@ class Dreamer:
             tf.transpose(self.random.make_seeds(self._horizon)),
         )
 
-    def initial(self) -> Carry:
-        """Carry before the first step, for one environment."""
-        return self._belief.initial()
+    def initial(self, rows: int = 1) -> Carry:
+        """Carry before the first step, for `rows` environments; `act` then knows the weights as they are now."""
+        self._snapshot.take()
+        return self._belief.initial(rows)
 
     def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
-        return act_once(self.explore if explore else self.evaluate, observation, carry)
+        return act_once(self.act_rows, observation, carry, explore)
+
+    def act_rows(
+        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
+    ) -> tuple[np.ndarray, Carry]:
+        """Actions [B, A] for B environments at once: those of `explore` or `evaluate`, in a third of their time.
+
+        The weights are those of the last update, or of `initial` where something else has changed them since.
+        """
+        return self._snapshot(image, is_first, carry, explore)
 
     @tf.function
     def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:

@@ -53,7 +53,9 @@ class TrainedAgent:
         self.action_space: ActionSpace = agent.action_space
         self.updates = int(agent.updates)
         self.networks = networks = {
-            name: getattr(agent, name) for name in ("world_model", "actor", "value") if hasattr(agent, name)
+            name: network
+            for name in ("world_model", "actor", "value")
+            if (network := getattr(agent, name, None)) is not None
         }
 
         functions: dict[str, Callable] = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
@@ -89,17 +91,16 @@ class TrainedAgent:
         images = images[None] if single else images
         rows = len(images)
         if carry is None:
-            carry = self._world_model.rssm.initial(rows), tf.zeros([rows, self.action_space.size])
+            carry = self._agent.initial(rows)
             is_first = True
         else:
             carry = self._tensors(carry, rows)
-        first = tf.constant(np.broadcast_to(np.asarray(is_first, bool), [rows]))
+        first = np.broadcast_to(np.asarray(is_first, bool), [rows])
         if seed is None:
-            policy = self._agent.explore if explore else self._agent.evaluate
-            action, (state, _) = policy(images, first, carry)
+            action, (state, _) = self._agent.act_rows(images, first, carry, explore)
         else:
-            action, state = self._seeded(images, first, carry, tf.constant(seed, tf.int64), explore)
-        action = action.numpy()
+            drawn, state = self._seeded(images, first, carry, tf.constant(seed, tf.int64), explore)
+            action = drawn.numpy()
         return (action[0] if single else action), Carry(_arrays(state), action)
 
     def policy(

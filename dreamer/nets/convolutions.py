@@ -13,6 +13,9 @@ from dreamer.nets import device
 _FEW_POSITIONS = 36
 # Up to so many filters a transposed convolution wastes most of a vector register, unless four phases share it.
 _FEW_FILTERS = 4
+# From so many numbers on, most of the time that oneDNN takes for a single image in bfloat16 goes into reordering the
+# kernel, which a product does not need. At full size the sums are the same, bit for bit.
+_LARGE_KERNEL = 2**18
 
 
 def conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -41,7 +44,16 @@ def _cpu_conv(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _plain_transposed_conv(upstream, kernel, x.shape[1]), _kernel_gradient(x, upstream, kernel.shape)
 
-    return _plain_conv(x, kernel), gradient
+    single = x.shape[0] == 1 and x.dtype == tf.bfloat16 and kernel.shape.num_elements() >= _LARGE_KERNEL
+    return _product_conv(x, kernel) if single else _plain_conv(x, kernel), gradient
+
+
+def _product_conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The same as _plain_conv, as a matrix product over copied windows."""
+    size, _, channels, filters = kernel.shape
+    windows = tf.image.extract_patches(x, [1, size, size, 1], [1, 2, 2, 1], [1, 1, 1, 1], "VALID")
+    flat = tf.linalg.matmul(tf.reshape(windows, [-1, size**2 * channels]), tf.reshape(kernel, [-1, filters]))
+    return tf.reshape(flat, [-1, *windows.shape[1:3], filters])
 
 
 def _cpu_transposed_conv(x: tf.Tensor, kernel: tf.Tensor, width: int) -> tf.Tensor:

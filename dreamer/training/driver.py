@@ -7,6 +7,7 @@ environment     o_0               o_1              o_2
 stored          (o_0, 0, 0)      (o_1, a_1, r_1)  (o_2, a_2, r_2)
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Driver:
         self._steps: list[dict[str, Any]] = []
         self._carry: Any = None
         self._action: Any = None  # chosen, but the environment failed before it was taken
-        # (seed, actions) of every episode since the environment last began anew
+        # (seed, actions) of the episode in progress and those before it since the environment last began anew
         self._past: list[tuple[int, list[np.ndarray]]] = []
 
     @property
@@ -67,7 +68,7 @@ class Driver:
         """End the episode in progress here, as a time limit would, and return it; None if there is no step to keep."""
         self._action = None
         if len(self._steps) < 2:
-            self._steps = []
+            self._end()
             return None
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
@@ -81,9 +82,15 @@ class Driver:
         """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
         self._env, self._steps, self._action, self._past = env, [], None, []
 
+    def copy(self) -> "Driver":
+        """A driver whose `state` stays what it is now, however this one goes on."""
+        copied = copy.copy(self)
+        copied._steps, copied._past = list(self._steps), [(seed, list(actions)) for seed, actions in self._past]
+        return copied
+
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as a dict of arrays by name."""
-        past = self._past if self._steps or getattr(self._env, "goes_on", False) else []
+        past = self._past
         arrays = {
             "begun": np.int64(self._begun),
             "seeds": np.array([seed for seed, _ in past], np.int64),
@@ -136,8 +143,6 @@ class Driver:
         )
 
     def _reset(self) -> None:
-        if not getattr(self._env, "goes_on", False):
-            self._past = []
         seed = self._seed_of(self._begun)
         observation = self._env.reset(seed=seed)
         self._begun += 1
@@ -145,8 +150,15 @@ class Driver:
         self._carry = self._agent.initial()
         self._steps = [{**observation, "action": np.zeros(self._env.action_space.size, np.float32)}]
 
-    def _finish(self) -> Episode:
+    def _end(self) -> list[dict[str, Any]]:
+        """The steps of the episode, which is over."""
         steps, self._steps = self._steps, []
+        if not getattr(self._env, "goes_on", False):
+            self._past = []
+        return steps
+
+    def _finish(self) -> Episode:
+        steps = self._end()
         episode = _stack(steps)
         episode["discount"] = 1.0 - episode["is_terminal"].astype(np.float32)
         return episode

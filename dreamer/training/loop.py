@@ -6,6 +6,9 @@
     stage    prefill   train,     collect        train,           collect        train, ...
                        evaluate                  evaluate                        evaluate
 
+With loop.overlap the frames of `collect` are collected ahead, in a thread that begins with the updates before them (see
+`ahead`), and the stage takes them over.
+
 Each stage can be left at any step and entered again. Where the run is, and everything that decides how it goes on, is
 one state, which `recorder.Recorder` commits: the run that is stopped and the run that is not end the same.
 """
@@ -22,29 +25,33 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents.build import build_agent
+from dreamer.agents.build import beside_training, build_agent
 from dreamer.agents.random import Random
 from dreamer.config import Config
 from dreamer.envs.wrappers import Checked
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
 from dreamer.run import layout
-from dreamer.run.commits import CommitError
+from dreamer.run.commits import ACTING, CommitError
 from dreamer.run.settings import Settings
 from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine
+from dreamer.training.ahead import Ahead
 from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
-from dreamer.training.restore import write_weights
+from dreamer.training.restore import copy_networks, write_weights
+from dreamer.training.transfer import NO_RUN, take_networks
 from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
+AHEAD = "acting ahead"  # the part of the time in which the thread of loop.overlap acts
 COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
+POLL = 0.1  # seconds until a stop is noticed while the thread that acts is waited for
 
 
 def train(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> int:
@@ -109,12 +116,16 @@ class Stopwatch:
             self._seconds[name] += time.monotonic() - start
 
     def take(self) -> tuple[dict[str, float], float]:
-        """({name: share of the time since the last take}, that time in seconds); starts anew."""
+        """({name: share of the time since the last take}, that time in seconds); starts anew.
+
+        The time of AHEAD is that of another thread, and becomes `overlap`: that of it in which this one did not wait.
+        """
         now = time.monotonic()
         elapsed, self._start = now - self._start, now
-        shares = {name: seconds / elapsed for name, seconds in self._seconds.items()}
-        self._seconds.clear()
-        return shares, elapsed
+        spent, self._seconds = dict(self._seconds), collections.defaultdict(float)  # another thread may be adding
+        if ahead := spent.pop(AHEAD, 0.0):
+            spent["overlap"] = max(0.0, ahead - spent.get("acting", 0.0))
+        return {name: seconds / elapsed for name, seconds in spent.items()}, elapsed
 
 
 class Run:
@@ -134,19 +145,27 @@ class Run:
         self._state, self._resources, self._stops = recorder.state, resources, stops
         self._store: EpisodeStore
         self._driver: Driver
+        self._ahead: Ahead | None = None  # the driver is its own then
         self._agent: Any  # Dreamer, PlaNet or Random
+        self._acting: Any  # what collects: the same, or with loop.overlap another one that is given its weights
         self._batches: Iterator[Batch] | None = None
         self._traced = self._in_round = False
         self._stopwatch = Stopwatch()
 
     @property
     def frames(self) -> int:
-        """Environment frames collected, those of the episode in progress included."""
+        """Environment frames collected, those of the episode in progress included, but not those ahead."""
+        if self._ahead:
+            return self._ahead.began
         return self._store.frames + self._driver.steps * self._config.env.action_repeat
 
     @property
     def _updates(self) -> int:
         return int(self._agent.updates) if self._learns else 0
+
+    @property
+    def _overlaps(self) -> bool:
+        return bool(self._config.loop.overlap and self._learns)
 
     def open(self) -> None:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
@@ -155,8 +174,13 @@ class Run:
         self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
         self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
-        if self._learns:
-            self._recorder.read_weights(self._agent)
+        if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
+            self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+        self._acting, self._of_this_round = self._agent, False
+        if self._overlaps:
+            with beside_training():
+                self._acting = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
+            self._of_this_round = self._recorder.read_acting(self._acting)
         episodes: dict[str, Any] = {
             "directory": self._logdir / layout.EPISODES,
             "action_repeat": config.env.action_repeat,
@@ -199,6 +223,7 @@ class Run:
         if self._state.stage != "prefill":
             self._recorder.write_random(self._env.whole_games)
         self._drive()
+        self._resources.callback(self._leave_ahead)
         self._go_on_with_the_episode()
         if self._state.stage == "finished":  # with fewer steps than now
             self._collect_next()
@@ -266,13 +291,19 @@ class Run:
 
     def _drive(self) -> None:
         """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
-        agent = self._seed_agent if self._state.stage == "prefill" else self._agent
+        agent = self._seed_agent if self._state.stage == "prefill" else self._acting
         self._driver = Driver(
             self._env,
             agent,
             explore=True,
-            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.dropped),
+            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", *self._episode()),
         )
+
+    def _episode(self) -> tuple[int, int]:
+        """What the seed of the next episode counts: frames of the finished ones, and failures."""
+        if self._ahead:
+            return self._ahead.stored, self._state.dropped + self._ahead.dropped
+        return self._store.frames, self._state.dropped
 
     def _go_on_with_the_episode(self) -> None:
         if not self._recorder.episode or self._driver.restore(self._recorder.episode):
@@ -299,11 +330,14 @@ class Run:
         self._recorder.write_random(self._env.whole_games)
         self._state.since, self._state.due = enough, self._config.loop.pretrain
         self._state.stage = "train"
-        self._driver.use(self._agent)  # In the same game, where one goes on after the loss of a life.
+        self._driver.use(self._acting)  # In the same game, where one goes on after the loss of a life.
         self._commit()
 
     def _train(self) -> None:
         """The updates that are due, and a line of metrics for the round."""
+        if self._overlaps and self.frames < self._config.steps:
+            self._set_target()
+            self._go_ahead()
         metrics = self._update() if self._learns else {}
         if self._in_round:
             return
@@ -344,7 +378,9 @@ class Run:
                 batch = next(self._batches)
             with self._profiler.update(), self._stopwatch.part("training"), self._tracing():
                 done.append(self._agent.train(batch))
-            self._progress.update(self.frames, due - count + len(done))  # To read a variable is to wait for a GPU.
+            # To read a variable is to wait for a GPU.
+            self._progress.update(self._ahead.frames if self._ahead else self.frames, due - count + len(done))
+            self._mend()
         if not done:
             return {}
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
@@ -399,6 +435,7 @@ class Run:
             score = self._evaluator.run(self._agent, self.frames, stopped=lambda: self._stops.signal)
         except envs.EnvError as error:
             self._retry(error, "the evaluation begins again")
+            self._state.retried += 1
             self._evaluator.use(self._new_env(training=False))
         finally:
             if score is None:  # It will be made as a whole.
@@ -407,21 +444,86 @@ class Run:
 
     def _collect_next(self) -> None:
         self._state.stage = "collect"
+        self._set_target()
+
+    def _set_target(self) -> None:
         self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
 
     def _collect(self) -> None:
         """Frames up to the target, rounded up to agent steps, with the exploring agent."""
         updates = self._updates
-        target = min(self._state.target, self._config.steps)  # which may be fewer than when it was set
         with self._stopwatch.part("acting"):
-            while self.frames < target and not self._stops.signal:
+            if self._overlaps and self.frames < self._target:
+                self._take_over(updates)
+            while self.frames < self._target and not self._stops.signal:
                 if episode := self._step():
-                    self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+                    self._note(episode)
                 self._progress.update(self.frames, updates)
-        if self.frames >= target:
+        if self.frames >= self._target:
             if self.frames >= self._config.steps:
                 self._keep_cut_episode()
             self._state.stage = "train"
+
+    @property
+    def _target(self) -> int:
+        return min(self._state.target, self._config.steps)  # which may be fewer than when the target was set
+
+    def _note(self, episode: Episode) -> None:
+        self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+
+    def _go_ahead(self) -> None:
+        """Begin to collect in a thread, with the policy as it is now; as it was where a state of the round goes on."""
+        if self._ahead:
+            return
+        if not self._of_this_round:
+            copy_networks(self._agent, self._acting)
+        self._of_this_round = False
+        # Draws that depend on the round alone, and on no other one: no other agent's seed has frames in it.
+        self._acting.random.reset_from_seed(seeds.derive(self._config.seed, "agent", self.frames))
+        self._ahead = Ahead(
+            self._driver,
+            stored=self._store.frames,
+            target=self._target,
+            action_repeat=self._config.env.action_repeat,
+            part=self._part_ahead,
+        )
+        self._ahead.start()
+
+    @contextlib.contextmanager
+    def _part_ahead(self) -> Iterator[None]:
+        with beside_training(), self._stopwatch.part(AHEAD):
+            yield
+
+    def _take_over(self, updates: int) -> None:
+        """Wait for what is collected ahead, unless a stop comes first, and make it part of the run."""
+        self._go_ahead()
+        assert self._ahead
+        while not self._ahead.finished.wait(POLL) or self._ahead.error:
+            if self._stops.signal:
+                return
+            self._mend()
+            self._progress.update(self._ahead.frames, updates)
+        ahead, self._ahead = self._ahead, None
+        self._state.dropped += ahead.dropped
+        self._state.retried += ahead.dropped
+        for episode in ahead.episodes:
+            self._store.add(episode)
+            self._note(episode)
+
+    def _mend(self) -> None:
+        """Look after the environment that collects ahead: raises what went wrong there, or builds it anew."""
+        if not self._ahead or not (error := self._ahead.error):
+            return
+        if not isinstance(error, envs.EnvError):
+            raise error
+        self._retry(error, f"its episode of {self._driver.steps} steps dropped")
+        self._env.close()
+        self._env = self._new_env(training=True)
+        self._ahead.drop(self._env)
+
+    def _leave_ahead(self) -> None:
+        if self._ahead:
+            self._ahead.close(self._env)
 
     def _step(self) -> Episode | None:
         """One agent step; the episode that it finished, which is stored then, or None."""
@@ -433,19 +535,20 @@ class Run:
             self._env = self._new_env(training=True)
             self._driver.drop(self._env)
             self._state.dropped += 1
+            self._state.retried += 1
             return None
         if episode:
             self._store.add(episode)
         return episode
 
     def _retry(self, error: Exception, what: str) -> None:
-        """Count a failed environment that is to be built anew; raise the error where env.retries or a stop forbids."""
-        if self._stops.signal or self._state.retried >= self._config.env.retries:
+        """Say that a failed environment is built anew; raise the error where env.retries or a stop forbids."""
+        retried = self._state.retried + (self._ahead.dropped if self._ahead else 0)
+        if self._stops.signal or retried >= self._config.env.retries:
             raise error
-        self._state.retried += 1
         self._progress.message(
             f"The environment failed ({faults.one_line(error)}): built anew, {what}, "
-            f"retry {self._state.retried} of {self._config.env.retries}."
+            f"retry {retried + 1} of {self._config.env.retries}."
         )
 
     def _new_env(self, training: bool) -> Checked:
@@ -466,7 +569,7 @@ class Run:
                 draws=self._windows.state(repeat_request=self._in_round),
                 random_draws=self._acting_randomly.state() if random else None,
                 sizes=self._logger.sizes(),
-                episode=self._driver.state(),
+                episode=(self._ahead.before if self._ahead else self._driver).state(),
                 write_weights=self._write_weights,
             )
             self._store.committed()
@@ -476,3 +579,5 @@ class Run:
         if self._learns:
             faults.check_weights(self._agent)
             write_weights(self._agent, prefix)
+        if self._ahead:
+            write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)

@@ -146,3 +146,13 @@ def test_a_suite_without_opengl_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         act.main(["--configs", "toy"])
     assert "suite toy does not render with OpenGL" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("precision")  # which the command sets for its process, and the fixture sets back
+def test_the_policy_call_alone_of_any_suite(capsys):
+    act.main(["--policy", "--configs", "debug", "atari", "--calls", "10"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [re.split(r"  +", line) for line in lines if line.startswith(("tf.function", "ours"))]
+    assert [len(row) for row in rows] == [3, 3]
+    assert float(rows[0][1]) > 0
+    assert re.fullmatch(r"policy calls, ours / tf.function: \d+\.\d\dx", lines[-1])

@@ -113,3 +113,18 @@ def test_the_number_of_images_need_not_be_known():
 
     for images in (1, 5):
         assert there_and_back(tf.ones([images, 6, 6, 2]), tf.ones([4, 4, 2, 3])).shape == (images, 6, 6, 2)
+
+
+def test_a_single_image_meets_a_large_kernel_in_a_product_that_is_rounded_no_worse(monkeypatch):
+    x, kernel = (tf.cast(t, tf.bfloat16) for t in (normals(1, 6, 6, 128), normals(4, 4, 128, 256, seed=1)))
+    upstream = tf.cast(normals(1, 2, 2, 256, seed=2), tf.bfloat16)
+    ours = with_gradients(convolutions.conv, x, kernel, upstream)
+    taken, product = [], convolutions._product_conv
+    monkeypatch.setattr(convolutions, "_product_conv", lambda *pair: taken.append(pair) or product(*pair))
+    np.testing.assert_array_equal(with_gradients(convolutions.conv, x, kernel, upstream)[0], ours[0])
+    assert len(taken) == 1
+    exact = with_gradients(convolutions.conv, *(tf.cast(t, tf.float64) for t in (x, kernel, upstream)))
+    convolutions.conv(tf.repeat(x, 2, 0), kernel)
+    assert len(taken) == 1, "float64, and two images, have the plain form"
+    for rounded, value in zip(ours, exact, strict=True):
+        assert np.abs(rounded - value).max() < 2**-8 * np.abs(value).max()
