@@ -84,7 +84,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
+        (["x"], "There are train, sweep, status, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),

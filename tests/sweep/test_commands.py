@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,13 @@ def test_slurm_gets_what_is_not_finished(worked, monkeypatch, capsys):
 def test_bad_input_gives_one_line(words, expected, worked, capsys):
     assert expected in complaint(capsys, ["sweep", "--tasks=dot", "--configs", "toy", *words])
     assert worked == []
+    assert os.listdir() == []
+
+
+def test_ray_that_is_not_installed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    expected = '--engine ray needs the package ray: pip install "dreamer-tf2[ray]"'
+    assert expected in complaint(capsys, [*WORDS, "--engine", "ray"])
     assert os.listdir() == []
 
 
