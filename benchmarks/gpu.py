@@ -8,6 +8,7 @@ its own, batches come from the host's memory as in training, and blocks of --blo
 synchronisation at their end. A row whose process takes longer than --limit seconds, or for which no time is left, says
 so. Acting is one environment with the exploring agent; where nothing can be rendered, the toy task stands in and the
 figure is without physics and rendering. 1,000 frames are 100 updates and, with an action repeat of 2, 500 agent steps.
+Beside it stand the kernels of an update, counted by kernels.py.
 The ratio on the last line is to the 90 frames a second that the paper's authors report for one V100.
 """
 
@@ -20,7 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs from a checkout, installed or not
 
-from benchmarks import act, common, train_step  # noqa: E402
+from benchmarks import act, common, kernels, train_step  # noqa: E402
 
 FRAMES = 1000
 PUBLISHED = 90  # frames a second
@@ -132,7 +133,7 @@ def main(words=None):
         parser.set_defaults(**TINY)
         arguments = parser.parse_args(words)
     config = common.load_config(parser, arguments)
-    if config.xla:
+    if config.xla != "false":
         parser.error("xla: every row of this command says whether it is with XLA; leave the key out")
     if arguments.measure:
         seen = measure_devices() if arguments.measure == "devices" else measure_acting(config, arguments.episodes)
@@ -149,6 +150,7 @@ def main(words=None):
     timing = ["--actions", arguments.actions, "--matmul", arguments.matmul, "--repeats", arguments.repeats]
     timing = ["--no-parts", *map(str, [*timing, "--block", arguments.block])]
     acting, steps = "no time left", {}
+    counted = budget.child("kernels.py", ["--measure", "--actions", str(arguments.actions), *sizes])
     for number, precision in enumerate(arguments.precisions):
         for xla in (True, False):
             words = ["--measure", "ours", "--precision", precision, *timing, *sizes, *(["--xla"] if xla else [])]
@@ -165,6 +167,7 @@ def main(words=None):
         f"{arguments.actions} action dimensions, blocks of {arguments.block} steps\n"
     )
     needed = sum(train_step.operations(config, arguments.actions).values())
+    print(f"{counted if isinstance(counted, str) else kernels.in_words(counted)}\n")
     report(steps, acting, needed, config.env.action_repeat, config.loop.train_updates / config.loop.train_every)
 
 

@@ -256,7 +256,7 @@ def measure_here(arguments, config):
         tf.config.optimizer.set_experimental_options({"remapping": True})  # TensorFlow's own default
     seen = measure(
         arguments.measure,
-        config.replace(xla=config.xla or arguments.xla),
+        config.replace(xla=True) if arguments.xla else config,
         actions=arguments.actions,
         repeats=arguments.repeats,
         block=arguments.block,

@@ -259,6 +259,8 @@ def _document(lines: list[str], name: str, value: Any, where: str) -> Key:
     if len(rest) > 1:
         raise ConfigError(f"{name}: {' and '.join(map(repr, rest))}: only one of them can be what is allowed ({where})")
     allowed = _parse_allowed(rest[0] if rest else None, f"{name} ({where})")
+    if isinstance(allowed, Choices):  # of which YAML reads true and false as flags
+        kind, value = str, _as_name(value)
     meaning = match["meaning"].strip()
     source = _SOURCE.search(meaning)
     source = source and source["source"]
@@ -301,6 +303,8 @@ def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:
     tree = CommentedMap()
     for name, value in values.items():
         key = f"{prefix}{name}"
+        if value in ("true", "false") and isinstance(_schema()[key].allowed, Choices):
+            value = value == "true"  # as people write it: `true` with quotes would be a text
         tree[name] = _commented(value, origins, f"{key}.") if isinstance(value, dict) else value
         if key in origins:
             tree.yaml_add_eol_comment(origins[key], name, column=0)
@@ -364,11 +368,16 @@ def _dashes(where: str) -> str:
 
 def _check(key: Key, value: Any, where: str) -> Any:
     """The value as the key's type. A string is read as that type; raises ConfigError."""
-    result = _convert(value, key.type)
+    result = _convert(_as_name(value) if isinstance(key.allowed, Choices) else value, key.type)
     if result is None or (key.allowed is not None and result not in key.allowed):
         shown = "nothing" if value is None else _in_words(value, key.type)
         raise ConfigError(f"{_dashes(where)}{key.name}: expected {key.expected}, got {shown} ({where})")
     return result
+
+
+def _as_name(value: Any) -> Any:
+    """The name that a flag is, where it is one of several: `true` of auto | true | false."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _in_words(value: Any, kind: type) -> str:

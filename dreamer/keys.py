@@ -135,7 +135,7 @@ class Keys(Section):
     steps: int  # frames
     precision: str  # name
     init_from: str  # folder
-    xla: bool  # flag
+    xla: str  # name
     env: Env
     replay: Replay
     model: Model

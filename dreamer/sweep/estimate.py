@@ -46,7 +46,7 @@ def hours(config: Config) -> Hours:
     steps = config.steps / config.env.action_repeat
     updates = config.loop.pretrain + config.steps / config.loop.train_every * config.loop.train_updates
     evaluated = _evaluated(config)
-    update = UPDATE_XLA if config.xla else UPDATE
+    update = UPDATE if config.xla == "false" else UPDATE_XLA  # auto: what is faster there
     gpu = updates * update + steps * STEP + evaluated * EVALUATION
     return Hours(gpu / 3600, (updates * UPDATE_CPU + (steps + evaluated) * STEP_CPU) / 3600)
 

@@ -35,7 +35,7 @@ from dreamer.run import layout
 from dreamer.run.commits import ACTING, CommitError
 from dreamer.run.settings import Settings
 from dreamer.stops import Interrupts, Stops
-from dreamer.training import faults, machine
+from dreamer.training import faults, machine, xla
 from dreamer.training.ahead import Ahead
 from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.evaluation import Evaluator
@@ -203,7 +203,8 @@ class Run:
         self._progress = enter(contextlib.closing(self._make_progress()))
         self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes)))
         self._logger.settings(config.flat())
-        machine.record(self._logdir, self._state.frames)
+        compiled = xla.settle(self._agent, config, self._logdir, self._progress.message) if self._learns else {}
+        machine.record(self._logdir, self._state.frames, compiled)
         for name, count in self._logger.lost().items():
             self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")
         for line in self._recorder.notes:

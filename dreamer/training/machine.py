@@ -5,8 +5,10 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,25 +20,25 @@ from dreamer.training.logger import Lines
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def record(logdir: Path, frames: int) -> None:
-    """Append what the run goes on with from `frames`: processor, cores, GPUs, precision of arithmetic, software."""
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+def record(logdir: Path, frames: int, more: Mapping[str, Any] | None = None) -> None:
+    """Append what the run goes on with from `frames`: `facts`, the commit of the software, and `more`."""
     commit, clean = software()
     with contextlib.closing(Lines(Path(logdir) / layout.MACHINES)) as lines:
-        lines.write(
-            frames,
-            {
-                "cpu": processor(),
-                "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-                "gpus": [detail.get("device_name", "GPU") for detail in details],
-                "precision": keras.config.dtype_policy().compute_dtype,
-                "dreamer": __version__,
-                "commit": commit,
-                "clean": clean,
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-            },
-        )
+        lines.write(frames, facts() | {"commit": commit, "clean": clean} | dict(more or {}))
+
+
+def facts() -> dict[str, Any]:
+    """Processor, cores, GPUs, precision of arithmetic and versions, of this process."""
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "cpu": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": [detail.get("device_name", "GPU") for detail in details],
+        "precision": keras.config.dtype_policy().compute_dtype,
+        "dreamer": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+    }
 
 
 def software(checkout: str | Path = CHECKOUT) -> tuple[str, bool | None]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import common, gpu, train_step
+from benchmarks import common, gpu, kernels, train_step
 from dreamer import envs
 
 STEP = {"first": 30.0, "step": 0.02, "peak": 2e9, "gpu_peak": 5e9, "matmul": 500e12}
@@ -71,14 +71,17 @@ def test_tiny_on_the_cpu_where_nothing_renders(children_in_here, monkeypatch, ca
     monkeypatch.setattr(envs, "make", no_opengl)
     monkeypatch.setattr(gpu, "measure_devices", lambda: {"gpus": []})
     monkeypatch.setattr(train_step, "measure_here", lambda arguments, config: {**STEP, "step": 2.0 - arguments.xla})
+    monkeypatch.setattr(kernels, "measure", lambda config, actions: {"plain": 3000, "xla": 1000})
     gpu.main(["--tiny", "--precisions", "float32"])
     assert [("--xla" in words, words[1]) for _, words in children_in_here] == [
         (False, "devices"),
+        (False, "--actions"),
         (True, "ours"),
         (False, "ours"),
         (False, "acting"),
     ]
     lines = capsys.readouterr().out.splitlines()
+    assert "kernels an update: 3,000 plain, 1,000 with XLA; plain / XLA: 3.0x" in lines
     assert "No GPU: these are figures of the CPU." in lines
     assert "without physics and rendering, because no OpenGL platform renders here" in lines
     assert lines[-1].startswith("1,000 frames with float32, XLA: ")

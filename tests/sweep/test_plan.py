@@ -25,7 +25,7 @@ def test_the_product_with_a_place_for_each_run_and_one_seed_after_another():
     assert jobs[-1].name == "actor.lr=3e-5/toy_dot_discrete/random/4"
     assert jobs[-1].logdir == Path("runs") / jobs[-1].name
     assert {job.config.actor.lr for job in jobs} == {8e-5, 3e-5}
-    assert all(job.config.xla and job.config.steps == 700 for job in jobs)
+    assert all(job.config.xla == "true" and job.config.steps == 700 for job in jobs)
 
 
 def test_the_words_of_a_run_make_just_that_run():

@@ -31,7 +31,7 @@ VALUES = {
     "steps": 220,
     "precision": "float32",
     "init_from": "other",
-    "xla": True,
+    "xla": "true",
     "env.action_repeat": 5,
     "env.time_limit": 30,
     "env.camera": 3,
@@ -323,7 +323,7 @@ def networks(calls, module, method):
     assert given.pop("seed") == 3
     assert given.pop("loss_scale") is False
     model = calls.one("WorldModel")[1]
-    received = {"method": type(agent).__name__.lower(), "xla": given.pop("xla")}
+    received = {"method": type(agent).__name__.lower(), "xla": str(given.pop("xla")).lower()}
     for name in ("behavior", "planner", "explore"):  # the agent keeps these
         received |= section(name, given.pop(name, {}))
     received |= section("model", model) | {"behavior.discount": model["gamma"]}
