@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow docs soak demo clean
+.PHONY: help setup test test-slow docs soak image demo clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -28,6 +28,9 @@ docs: $(VENV)/.dev ## Build the site with guides, settings and API reference: si
 
 soak: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train for two hours, killed at random times, and check that nothing is lost
 	$(BIN)/python scripts/soak.py
+
+image: ## Build the CPU image without Docker and try it: as root, with buildah and podman, 12 minutes, 10 GB
+	scripts/image.sh
 
 demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for some minutes and show what it learned
 	$(BIN)/python -m dreamer.demo

@@ -5,6 +5,7 @@ Nothing here imports TensorFlow before `load_tensorflow`.
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from dreamer import agents, config, envs, hardware
 from dreamer.config import ConfigError
 from dreamer.envs.rendering import BACKENDS
-from dreamer.run import formats, layout, settings
+from dreamer.run import formats, layout, lock, settings
 
 RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
@@ -49,11 +50,11 @@ def prepare_rendering(run: config.Config) -> None:
         os.environ.update(envs.choose(run.env.renderer).variables)
 
 
-def default_logdir(run: config.Config) -> Path:
-    """Where a run is kept that is given no place."""
+def default_logdir(run: config.Config, runs: Path = Path("runs")) -> Path:
+    """Where a run is kept that is given no place, in a folder of runs."""
     # Names of levels and of environments may hold slashes and colons.
     name = re.sub("[/:]", "_", f"{run.suite}_{run.task}")
-    return Path("runs") / name / agents.variant(run) / str(run.seed)
+    return runs / name / agents.variant(run) / str(run.seed)
 
 
 def claim_logdir(
@@ -67,7 +68,7 @@ def claim_logdir(
     # Before the lock too, so that a refusal leaves not even the lock's file behind.
     settings.agree(run, logdir, allowed)
     try:
-        resources.enter_context(settings.exclusive(logdir))
+        resources.enter_context(lock.exclusive(logdir, functools.partial(print, flush=True)))
     except BlockingIOError:
         raise
     except OSError as error:

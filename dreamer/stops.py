@@ -2,7 +2,8 @@
 
     while a command ...                a stop ...
     starts, or only reads              ends it at once (Stopped is raised; by force after GRACE seconds)
-    trains (`noting`)                  is noted in `signal`, so that the loop saves and leaves; a second one ends it
+    trains (`noting`)                  is noted in `signal`, so that the loop saves and leaves; a second one ends it,
+                                       but for what a system sends twice, to the process and to all processes
     traces (`nothing_to_lose`)         ends it at once, and says that everything is saved
 
 Python runs a handler between two instructions of the main thread, so that one that comes while a library loads or a
@@ -16,11 +17,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 2.0  # seconds that a command which only reads has for tidying up
+REPEAT = 1.0  # seconds in which SIGTERM and SIGHUP are the same stop as the one before: systemd and Slurm tell all
 
 
 class Stopped(BaseException):
@@ -57,6 +60,7 @@ class Stops(_Noted):
     def __init__(self) -> None:
         super().__init__()
         self._nothing_to_lose = False
+        self._noted_at = 0.0
         self._left = threading.Event()
 
     def __enter__(self) -> "Stops":
@@ -92,7 +96,9 @@ class Stops(_Noted):
         if self._nothing_to_lose:
             _leave(number, saved=True)
         if self._noting and self.signal is None:
-            self.signal = int(number)
+            self.signal, self._noted_at = int(number), time.monotonic()
+            return
+        if self.signal and number != signal.SIGINT and time.monotonic() - self._noted_at < REPEAT:
             return
         raise Stopped(int(number))
 

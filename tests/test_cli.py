@@ -14,7 +14,7 @@ import pytest
 from dreamer import __version__, config, envs, hardware, training
 from dreamer.cli import arguments, output, tensorflow, train
 from dreamer.cli import main as cli
-from dreamer.run import settings
+from dreamer.run import lock, settings
 from dreamer.stops import Stopped
 
 
@@ -84,7 +84,7 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
+        (["x"], "There are train, sweep, status, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
@@ -278,13 +278,13 @@ def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
 def test_a_logdir_in_use_is_left_alone(started, capsys, tmp_path):
     """Two first starts in the same second: the one without the lock must not write the config of the other's run."""
     (tmp_path / "run").mkdir()
-    with settings.exclusive(Path("run")):
+    with lock.exclusive(Path("run")):
         expected = "run is in use by another process: wait for it or use another --logdir"
-        assert complaint(capsys, ["--logdir", "run"], code=1) == expected
+        assert complaint(capsys, ["--logdir", "run"], code=75) == expected
     assert cli.main(["--logdir", "run", "--steps", "5000"]) == 0
     before = Path("run/config.yaml").read_bytes()
-    with settings.exclusive(Path("run")):
-        complaint(capsys, ["--logdir", "run", "--steps", "9000"], code=1)
+    with lock.exclusive(Path("run")):
+        complaint(capsys, ["--logdir", "run", "--steps", "9000"], code=75)
     assert Path("run/config.yaml").read_bytes() == before
     assert len(started) == 1
 
@@ -299,7 +299,7 @@ def test_every_name_of_a_task_makes_the_same_run(started):
 
 def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
     def train(agreed, logdir, stops, profile):
-        with pytest.raises(BlockingIOError), settings.exclusive(logdir):
+        with pytest.raises(BlockingIOError), lock.exclusive(logdir):
             pass
         return 0
 
@@ -308,14 +308,14 @@ def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
 
 
 def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_settings(started, capsys, monkeypatch):
-    lock = settings.exclusive
+    exclusive = lock.exclusive
 
-    def late(logdir):
+    def late(logdir, report):
         logdir.mkdir()
         config.load().save(logdir / "config.yaml")
-        return lock(logdir)
+        return exclusive(logdir, report)
 
-    monkeypatch.setattr(settings, "exclusive", late)
+    monkeypatch.setattr(lock, "exclusive", late)
     assert cli.main(["--logdir", "run", "--replay.batch", "16"]) == 2
     assert "(replay.batch: saved 50, given 16)" in capsys.readouterr().err
     assert config.load_file("run/config.yaml") == config.load()
@@ -374,7 +374,8 @@ def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "imagine", "export", "configs", "tasks", "doctor", "scores", "plot", "report"]
+    "command",
+    ["train", "sweep", "status", "eval", "imagine", "export", "configs", "tasks", "doctor", "scores", "plot", "report"],
 )
 def test_help_of_every_command(command, capsys, started):
     assert cli.main([command, "--help"]) == 0

@@ -29,18 +29,19 @@ MAY_IMPORT = {
     "results": {"envs", "formats", "run", "types"},
     "training": {"agents", "config", "envs", "formats", "keys", "replay", "results", "run", "seeds", "stops", "types"},
     "start": {"agents", "config", "envs", "formats", "hardware", "run"},  # of the agents, their names
+    "sweep": {"config", "envs", "formats", "run", "start", "stops"},
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},
     "cli": {"agents", "config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"}
-    | {"library", "start"},  # of the agents, their names
+    | {"library", "start", "sweep"},  # of the agents, their names
     "__main__": {"cli"},
     "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},
 }
 HEAVY = {"tensorflow", "keras", "tensorflow_probability", "tf_keras", "matplotlib"}
 # Worker processes and every start of the command import these.
 LIGHT = ("cli", "__main__", "config", "formats", "hardware", "doctor", "types", "envs", "run")
-LIGHT += ("start", "library")
+LIGHT += ("start", "library", "sweep")
 # The cellar of run/, "formats" above: config stands on it, and the rest of run/ may read a config.
 CELLAR = ("run.formats", "run.files")
 # Who parses JSON: the reader, and those whose JSON is in no file of a run but said by a process or held in an array.

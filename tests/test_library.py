@@ -16,7 +16,7 @@ from dreamer.agents.build import build_agent
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.run.commits import CommitError, Commits
-from dreamer.run.settings import exclusive
+from dreamer.run.lock import exclusive
 from dreamer.training import inspection
 from dreamer.training.restore import write_weights
 from dreamer.types import ActionSpace

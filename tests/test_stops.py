@@ -26,10 +26,7 @@ def run(block, number, prefix=""):
     return subprocess.run([sys.executable, "-c", code, str(int(number))], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_what_trains_notes_the_first_stop_and_ends_with_the_second(number):
-    done = run(
-        """
+TWICE = """
 with stops.noting():
     send()
     print("noted", stops.signal)
@@ -37,10 +34,20 @@ with stops.noting():
         send()
     except Stopped as error:
         print("stopped", error.code)
-""",
-        number,
-    )
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_trains_notes_the_first_stop_and_ends_with_the_second(number):
+    done = run(TWICE, number, "import dreamer.stops; dreamer.stops.REPEAT = 0.0\n")
     assert done.stdout.split() == ["noted", str(int(number)), "stopped", str(128 + number)], done.stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_a_system_sends_twice_is_one_stop_and_what_people_type_twice_are_two(number):
+    done = run(TWICE, number, "import dreamer.stops; dreamer.stops.REPEAT = 1e6\n")
+    assert ("stopped" in done.stdout) == (number == signal.SIGINT)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("number", SIGNALS)

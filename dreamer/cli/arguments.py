@@ -44,6 +44,13 @@ def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def parse_known(parser: Parser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """As `parse`, with the words that the parser does not know."""
+    if {"--help", "-h"}.isdisjoint(words):
+        return parser.parse_known_args(words)
+    return parse(parser, words), []
+
+
 def to_positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not (number := _whole(text)):

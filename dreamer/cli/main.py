@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from dreamer import DISTRIBUTION, __version__, stops
-from dreamer.cli import about, export, inspect, show, train
+from dreamer.cli import about, export, inspect, show, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say
 from dreamer.config import ConfigError
@@ -25,7 +25,7 @@ commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 128 + n stopped by signal n."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 75 in use, 128 + n stopped by signal n."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with stops.Stops() as active:
@@ -60,13 +60,15 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
         raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
-    if name == "train":
-        return train.train(words, active)
+    if name in WITH_STOPS:
+        return WITH_STOPS[name](words, active)
     return COMMANDS[name][0](words)
 
 
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "train": (train.train, "Train an agent, or go on with a run (the default)."),
+    "sweep": (sweep.sweep, "Train many runs: tasks, seeds and settings."),
+    "status": (sweep.status, "Tell how far runs are."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
     "imagine": (inspect.imagine, "Show what the world model of a run predicts."),
     "export": (export.export, "Write the policy of a run as a SavedModel."),
@@ -77,3 +79,5 @@ COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "plot": (show.plot, "Draw learning curves of runs."),
     "report": (show.report, "Write one page about runs: scores, curves, videos, settings, time."),
 }
+# Those that save before they end, or have others do so.
+WITH_STOPS: dict[str, Callable[[list[str], stops.Stops], int]] = {"train": train.train, "sweep": sweep.sweep}

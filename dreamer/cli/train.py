@@ -11,6 +11,7 @@ from dreamer import config, stops
 from dreamer.cli.arguments import UsageError, to_path
 from dreamer.cli.output import fail, say
 from dreamer.cli.tensorflow import prepare
+from dreamer.run.lock import IN_USE
 from dreamer.start import check_task, claim_logdir, default_logdir
 
 TRAIN_HELP = """\
@@ -106,7 +107,7 @@ def train(words: list[str], active: stops.Stops) -> int:
         try:
             agreed = claim_logdir(run, logdir, resources, given.allowed)
         except BlockingIOError as error:
-            return fail(error, 1)
+            return fail(error, IN_USE)
         for line in agreed.notes:
             print(line, flush=True)
         of_run = agreed.previous is not None and run.precision == "auto"

@@ -131,6 +131,15 @@ class Commits:
                 report(f"{error}; it was the best one, and the newest is used in its place")
             return None
 
+    def glance(self) -> dict | None:
+        """state.json of the newest state that has a sound one, whatever its weights are; None where there is none."""
+        for folder in reversed(self._folders()):
+            try:
+                return self._state(folder)
+            except CommitError:  # damaged, or gone meanwhile
+                continue
+        return None
+
     def drop_after(self, commit: Commit | None) -> None:
         """Forget the states committed after `commit`: a run that goes on from it takes other ways than theirs."""
         self._sweep()

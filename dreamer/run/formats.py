@@ -6,6 +6,7 @@ later computation or fail to be printed. Whatever is wrong with a file is a Form
 imported here, because everything that starts a command reads a config.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -67,6 +68,27 @@ def step_lines(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
     if bad:
         more = f" and {bad - 1} more" if bad > 1 else ""
         problems.append(f"{shown(path)}: line {first}{more} is not {STEP}: left out ({reason})")
+
+
+def last_step_lines(path: str | os.PathLike, size: int) -> list[dict]:
+    """The objects that the last `size` bytes of such a file hold; what cannot be read or used is left out in silence.
+
+    For whoever looks again and again at a file that is being written.
+    """
+    found = []
+    try:
+        with _opened(path, INT_MAX) as file:
+            start = max(0, file.seek(0, os.SEEK_END) - size)
+            file.seek(start)
+            if start:
+                file.readline(LINE_BYTES)  # the rest of a line that began before
+            lines = list(_cut(file))
+    except (FormatError, OSError):
+        return []
+    for line in lines:
+        with contextlib.suppress(FormatError):
+            found.append(_step_line(line))
+    return found
 
 
 def yaml_tree(path: str | os.PathLike, *, comments: bool = False) -> dict:

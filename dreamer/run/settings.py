@@ -1,10 +1,7 @@
 """With which settings a run goes on: those it has, but for what the command line changes and a resume may change."""
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,31 +64,6 @@ def settle(settings: Settings, logdir: Path, frames: int) -> None:
     with replacing(logdir / layout.RUN) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     settings.config.save(logdir / layout.CONFIG)
-
-
-@contextlib.contextmanager
-def exclusive(logdir: Path) -> Iterator[None]:
-    """Hold `logdir` for this process, until the block or the process ends. BlockingIOError if another one holds it.
-
-    The directory is made if it does not exist, and taken away again if nothing was written into it.
-    """
-    made = [folder for folder in (logdir, *logdir.parents) if not folder.exists()]
-    logdir.mkdir(parents=True, exist_ok=True)
-    with open(logdir / layout.LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"{logdir} is in use by another process: wait for it or use another --logdir"
-            ) from None
-        try:
-            yield
-        finally:
-            if os.listdir(logdir) == [layout.LOCK]:
-                (logdir / layout.LOCK).unlink()
-                for folder in made:
-                    with contextlib.suppress(OSError):  # another run may have begun beside this one
-                        folder.rmdir()
 
 
 def before(name: str) -> Any:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TextIO
 
 from tqdm import tqdm
 
+from dreamer.run.words import duration, speed
+
 WINDOW = 300  # seconds over which speeds are averaged
 REFRESH = 0.1  # seconds between two drawings of the bar
 DROP = ("label", "updates/s", "frames/s", "updates", "eval")  # what a narrow terminal does without, in this order
@@ -113,11 +115,11 @@ class Progress:
         if self._updates:  # none while the replay fills, and never with random actions
             facts["updates"] = counted(self._updates, "update")
         if speeds is not None:
-            facts["frames/s"] = f"{_speed(speeds[0])} frames/s"
+            facts["frames/s"] = f"{speed(speeds[0])} frames/s"
         if speeds is not None and self._updates:
-            facts["updates/s"] = f"{_speed(speeds[1])} updates/s"
+            facts["updates/s"] = f"{speed(speeds[1])} updates/s"
         if (left := self._outlook.left()) is not None:
-            facts["left"] = f"{'' if self._outlook.settled else 'over '}{_duration(left)} left"
+            facts["left"] = f"{'' if self._outlook.settled else 'over '}{duration(left)} left"
         if self._evaluation is not None:
             facts["eval"] = f"last return {self._evaluation:.1f}"
         return facts
@@ -291,16 +293,3 @@ def _width(stream: TextIO) -> int:
     except (OSError, ValueError):  # no file behind the stream
         columns = 0
     return (columns or shutil.get_terminal_size().columns) - 1
-
-
-def _speed(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours:02d}h"
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

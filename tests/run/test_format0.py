@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreamer import config
-from dreamer.run import legacy, settings
+from dreamer.run import legacy, lock, settings
 from dreamer.stops import Stops
 from dreamer.training import loop
 from dreamer.training.recorder import Recorder
@@ -72,7 +72,7 @@ def test_it_stays_one_until_there_is_a_state_in_the_present_format(logdir, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Recorder, "commit", killed)
-    with pytest.raises(KeyboardInterrupt), settings.exclusive(logdir):
+    with pytest.raises(KeyboardInterrupt), lock.exclusive(logdir):
         loop.train(settings.agree(run, logdir), logdir, Stops())
     after = files(logdir)
     assert legacy.is_legacy(logdir)

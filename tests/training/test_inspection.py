@@ -16,7 +16,7 @@ from dreamer.agents.dreamer import Dreamer
 from dreamer.envs.toy import GOAL, Dot
 from dreamer.results import video
 from dreamer.run.commits import Commits
-from dreamer.run.settings import exclusive
+from dreamer.run.lock import exclusive
 from dreamer.training import inspection
 from dreamer.training.evaluation import cut_windows
 from dreamer.training.restore import write_weights

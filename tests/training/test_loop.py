@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dreamer import config, hardware
 from dreamer.agents import RunError
 from dreamer.envs import toy
-from dreamer.run import settings
+from dreamer.run import lock, settings
 from dreamer.stops import Stops
 from dreamer.training import inspection, loop
 from dreamer.training.loop import evaluation_due, updates_due
@@ -58,7 +58,7 @@ def wait_for(condition, process):
 def train(logdir, **values):
     """As the command does, but in this process, which has TensorFlow already."""
     run = config.load(["toy", "debug"], {name.replace("__", "."): value for name, value in values.items()})
-    with Stops() as stops, settings.exclusive(logdir):
+    with Stops() as stops, lock.exclusive(logdir):
         return loop.train(settings.agree(run, logdir), logdir, stops)
 
 
@@ -219,7 +219,7 @@ def test_a_polite_signal_saves_and_says_how_to_resume(tmp_path, start, number):
 def check_that_a_second_process_is_refused(logdir):
     before = (logdir / "config.yaml").read_bytes()
     second = dreamer(logdir, "--steps", "200000")
-    assert second.returncode == 1
+    assert second.returncode == 75
     assert (logdir / "config.yaml").read_bytes() == before
     assert "in use by another process" in second.stderr
     assert "Traceback" not in second.stderr

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dreamer import config
 from dreamer.envs import EnvError, toy
-from dreamer.run import commits, settings
+from dreamer.run import commits, lock, settings
 from dreamer.stops import Stopped, Stops
 from dreamer.training import loop
 from dreamer.training.recorder import Recorder
@@ -72,7 +72,7 @@ class Countdown(Stops):
 
 
 def start(run, logdir, stops):
-    with settings.exclusive(logdir):
+    with lock.exclusive(logdir):
         return loop.train(settings.agree(run, logdir), logdir, stops)
 
 

@@ -16,7 +16,7 @@ from dreamer import config, envs, seeds
 from dreamer.agents import build
 from dreamer.agents import dreamer as dreamer_module
 from dreamer.agents import planet as planet_module
-from dreamer.run import settings
+from dreamer.run import lock, settings
 from dreamer.stops import Stops
 from dreamer.training import faults, inspection, loop
 from dreamer.types import ActionSpace
@@ -229,7 +229,7 @@ class Run:
         monkeypatch.setattr(loop.Recorder, "commit", commit)
         monkeypatch.setattr(loop.Recorder, "write_score", score)
         monkeypatch.setattr(loop, "COMMIT_SECONDS", float("inf"))  # the clock decides nothing here
-        with Stops() as stops, settings.exclusive(logdir):
+        with Stops() as stops, lock.exclusive(logdir):
             assert loop.train(settings.agree(RUN, logdir), logdir, stops) == 0
         self.lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
         self.scores = json.loads((logdir / "scores.json").read_text())

@@ -1,0 +1,106 @@
+"""How far runs are, as their own files tell, whoever started them and wherever: nothing is asked, nothing is locked."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dreamer.config import ConfigError, load_file
+from dreamer.run import formats, layout, lock
+from dreamer.run.commits import Commits
+
+_TAIL = 2**16  # bytes of metrics.jsonl whose rounds the rate is averaged over: some 40 of them
+FINISHED, RUNNING, STOPPED, LOST = "finished", "running", "stopped", "lost"
+
+
+class Status(NamedTuple):
+    """Where a run is.
+
+    state: finished; running; stopped; or lost, where its process ended without a word or its machine is not heard of.
+    frames: the last ones in its files, those of its last round or commit; steps: those it is meant to have. rate:
+    frames a second over its last rounds, evaluations included; left: seconds until it has all. score: return of its
+    last evaluation. restarts: how often it went on; node: the machine that holds it. None: not known.
+    """
+
+    name: str
+    state: str
+    frames: int = 0
+    steps: int | None = None
+    rate: float | None = None
+    score: float | None = None
+    restarts: int = 0
+    node: str | None = None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it has all its frames, at its rate; None where it does not run."""
+        if self.state != RUNNING or not self.rate or self.steps is None:
+            return None
+        return max(0, self.steps - self.frames) / self.rate
+
+
+def read(logdir: Path, name: str, steps: int | None) -> Status:
+    """Where the run in `logdir` is. Files that are missing or damaged tell nothing."""
+    state = Commits(logdir / layout.COMMITS).glance() or {}
+    rounds = formats.last_step_lines(logdir / layout.METRICS, _TAIL)
+    starts = formats.last_step_lines(logdir / layout.MACHINES, _TAIL)
+    holder = lock.holder(logdir)
+    frames = max([_whole(state.get("frames")), *(line["step"] for line in rounds[-1:])])
+    scores = state.get("scores")
+    return Status(
+        name,
+        _state(state, holder),
+        frames,
+        steps,
+        _rate(rounds),
+        _last_score(scores if isinstance(scores, list) else []),
+        max(0, len(starts) - 1),
+        holder.host if holder else None,
+    )
+
+
+def is_finished(logdir: Path, steps: int) -> bool:
+    """Whether the run in `logdir` has come to its end, of at least `steps` frames."""
+    state = Commits(logdir / layout.COMMITS).glance() or {}
+    return state.get("stage") == "finished" and _whole(state.get("frames")) >= steps
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Log directories at or below a folder, sorted; what lies within one is not looked at."""
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        if layout.CONFIG in names:
+            folders.clear()
+            yield Path(root)
+
+
+def steps_of(logdir: Path) -> int | None:
+    """The frames that a run is meant to have; None where its config cannot be read."""
+    try:
+        return load_file(logdir / layout.CONFIG).steps
+    except ConfigError:
+        return None
+
+
+def _state(state: dict, holder: lock.Holder | None) -> str:
+    if holder and holder.is_alive:
+        return RUNNING
+    if state.get("stage") == "finished":
+        return FINISHED
+    return LOST if holder else STOPPED
+
+
+def _rate(rounds: list[dict]) -> float | None:
+    """Frames a second from the end of the first round to that of the last; None before there are two."""
+    timed = [line for line in rounds if formats.is_number(line.get("time/seconds"), 1e11)]
+    seconds = sum(line["time/seconds"] for line in timed[1:])
+    return (timed[-1]["step"] - timed[0]["step"]) / seconds if seconds > 0 else None
+
+
+def _last_score(scores: list) -> float | None:
+    last: Any = scores[-1] if scores else None
+    return last[1] if isinstance(last, list) and len(last) == 2 and formats.is_number(last[1]) else None
+
+
+def _whole(value: Any) -> int:
+    return int(value) if formats.is_number(value, 2.0**53) and value >= 0 else 0
