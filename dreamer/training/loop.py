@@ -181,6 +181,7 @@ class Run:
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
             self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+        # Whether what collects has the weights of the round in progress, and has not begun in it.
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with beside_training():
@@ -596,5 +597,5 @@ class Run:
         if self._learns:
             faults.check_weights(self._agent)
             write_weights(self._agent, prefix)
-        if self._ahead:
+        if self._ahead or self._of_this_round:
             write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)
