@@ -142,6 +142,7 @@ class Keys(Section):
     precision: str  # name
     init_from: str  # folder
     xla: str  # name
+    gpus: int  # GPUs
     env: Env
     envs: Envs
     replay: Replay

@@ -123,6 +123,7 @@ def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
 FREE = {
     "steps": "7000",
     "xla": "true",
+    "gpus": "2",
     "env.renderer": "osmesa",
     "env.worker": "false",
     "env.timeout": "9",

@@ -30,6 +30,7 @@ def quick(monkeypatch):
     facts = {"tensorflow": "2.21.0", "keras": "3.15.1", "devices": [["CPU", ""]], "gpu_capabilities": []}
     found = rendering.Rendering(backend="egl", gl_renderer="llvmpipe", software=True)
     monkeypatch.setattr(doctor, "_tensorflow_facts", lambda: facts)
+    monkeypatch.setattr(doctor, "_in_a_process", lambda program: 2.5)
     monkeypatch.setattr(rendering, "choose", lambda: found)
     monkeypatch.setattr(envs, "make", lambda suite, task: Env())
     return facts
@@ -48,6 +49,7 @@ def test_this_machine_can_train():
     assert {found[f"suite {name}"].status for name in ("dmc", "atari", "gym")} == {"ok"}
     assert found["suite atari"].value.startswith("57 tasks")
     assert "images a second" in found["frame rate"].value
+    assert found["speed"].status == "ok"
     assert found["package mujoco"].value == importlib.metadata.version("mujoco")
 
 
@@ -165,3 +167,17 @@ def test_suites_that_cannot_be_loaded(monkeypatch):
     assert 'pip install "dreamer-tf2[gym]"' in gym.fix
     monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: object())
     assert doctor.check_suite("dmlab")[0].status == "ok"
+
+
+def test_seconds_of_an_update_and_hours_beside_the_published_ones(monkeypatch):
+    monkeypatch.setattr(doctor, "_in_a_process", lambda program: 3.6)
+    (check,) = doctor.check_speed({"tensorflow": "2.21.0"})
+    # 100,000 updates for a million frames; 1e6 / 90 / 3600 hours.
+    assert check.value == (
+        "about 3.6 s an update at full size, so 100 hours of updates for a million frames; published: 3.1 hours in all "
+        "with one V100"
+    )
+    monkeypatch.setattr(doctor, "_in_a_process", lambda program: {"error": "not loaded within 300 seconds"})
+    (check,) = doctor.check_speed({"tensorflow": "2.21.0"})
+    assert (check.status, check.value) == ("warn", "not measured: not loaded within 300 seconds")
+    assert doctor.check_speed({"error": "does not load"}) == []

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +13,29 @@ from dreamer.agents.build import shared
 from dreamer.agents.snapshot import Snapshot
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
+from dreamer.nets.distributions import WHOLE
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.types import ActionSpace, Batch, State
-from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
-from dreamer.world_model.world_model import WorldModel
+from dreamer.world_model.world_model import WorldModel, contrastive_loss, probe_seed_stream
+
+
+class Noise(NamedTuple):
+    """Draws of an update: posterior [B, T, S], imagined [H, N, S], standard normal; seeds [H, 2] of the actions."""
+
+    posterior: tf.Tensor
+    imagined: tf.Tensor
+    seeds: tf.Tensor
+
+
+class Losses(NamedTuple):
+    """By network, "model", "actor", "value", "probe": tape of its loss, and the scaled loss. features: [H, N, F]."""
+
+    tapes: dict[str, tf.GradientTape]
+    scaled: dict[str, tf.Tensor]
+    metrics: dict[str, tf.Tensor]
+    features: tf.Tensor
 
 
 class Dreamer:
@@ -44,6 +61,7 @@ class Dreamer:
     ):
         model, actor, value = dict(model), dict(actor), dict(value)
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
+        learning_rates["probe"] = learning_rates["model"]
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
         self._lambda = behavior["return_lambda"]
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
@@ -64,12 +82,13 @@ class Dreamer:
             "actor": self.actor.trainable_variables,
             "value": self.value.trainable_variables,
         }
+        if self.world_model.probes:
+            variables["probe"] = self.world_model.probe_variables
         settings = {"loss_scale": loss_scale, **optimizer}
         self.optimizers = {
             name: Optimizer(trained, lr=learning_rates[name], name=name, **settings)
             for name, trained in variables.items()
         }
-        self._probe = Probe(self.world_model, lr=learning_rates["model"], **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
@@ -88,23 +107,44 @@ class Dreamer:
             "actor": self.actor,
             "value": self.value,
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
-            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
 
     def train(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One update of all three networks from a Batch. Returns scalar metrics.
+        """One update of all three networks from a Batch. Returns scalar metrics."""
+        losses = self.losses(batch, self.noise(batch))
+        steps = {name: opt.step(losses.tapes[name], losses.scaled[name]) for name, opt in self.optimizers.items()}
+        return self.updated(losses.metrics, steps, losses.features)
+
+    def noise(self, batch: Batch) -> "Noise":
+        """The draws of an update."""
+        rows, steps = batch.discount.shape
+        starts = rows * (steps - self._has_discount_head)
+        return Noise(
+            self._belief.noise(batch.reward.shape),
+            self._belief.noise([self._horizon, starts]),
+            tf.transpose(self.random.make_seeds(self._horizon)),
+        )
+
+    def losses(
+        self,
+        batch: Batch,
+        noise: "Noise",
+        part: tuple[int, int] = WHOLE,
+        contrast: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = contrastive_loss,
+    ) -> "Losses":
+        """The three losses of a Batch, or of part (i, n) of one; and that of the probe, where there is one.
 
         Each tape covers one loss and each optimiser holds one network's variables, so that a gradient reaches a network
         from its own loss only.
         """
         with tf.GradientTape() as model_tape:
-            model_loss, posterior, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
+            model_loss, posterior, metrics = self.world_model.loss(batch, noise.posterior, contrast)
             model_scaled = self.optimizers["model"].scale(model_loss)
 
         with tf.GradientTape() as actor_tape:
-            features = self._imagine(posterior)  # [H, N, F]
+            features = self._imagine(posterior, noise, part)  # [H, N, F]
             reward, discount = self.world_model.reward(features), self.world_model.discount(features)
             with tf.GradientTape() as value_tape:  # Opened this late, it has the features as constants.
                 value = self.value(features)
@@ -122,24 +162,29 @@ class Dreamer:
             critic_loss = value_loss(value[:-1], returns, weights)
             value_scaled = self.optimizers["value"].scale(critic_loss)
 
-        for name, tape, loss in (
-            ("model", model_tape, model_scaled),
-            ("actor", actor_tape, actor_scaled),
-            ("value", value_tape, value_scaled),
-        ):
-            step = self.optimizers[name].step(tape, loss)
-            metrics |= {f"{name}_{key}": number for key, number in step.items()}
-        metrics |= self._probe.step(posterior, batch.image)
-        self.updates.assign_add(1)
-        entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
-        return metrics | {
+        metrics |= {
             "actor_loss": policy_loss,
             "value_loss": critic_loss,
             "imagined_reward": tf.reduce_mean(reward),
             "imagined_return": tf.reduce_mean(returns),
             "imagined_value": tf.reduce_mean(value[:-1]),
-            "actor_entropy": tf.reduce_mean(entropy),
         }
+        tapes = {"model": model_tape, "actor": actor_tape, "value": value_tape}
+        scaled = {"model": model_scaled, "actor": actor_scaled, "value": value_scaled}
+        if self.world_model.probes:
+            with tf.GradientTape() as tapes["probe"]:
+                metrics["probe_loss"] = self.world_model.probe_loss(posterior, batch.image)
+                scaled["probe"] = self.optimizers["probe"].scale(metrics["probe_loss"])
+        return Losses(tapes, scaled, metrics, features)
+
+    def updated(
+        self, metrics: dict[str, tf.Tensor], steps: dict[str, dict[str, tf.Tensor]], features: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Count the update whose steps were made, and return its metrics. features: imagined ones, [H, N, F]."""
+        self.updates.assign_add(1)
+        entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
+        numbers = {f"{name}_{key}": number for name, step in steps.items() for key, number in step.items()}
+        return metrics | numbers | {"actor_entropy": tf.reduce_mean(entropy)}
 
     def _start_weights(self, discount: tf.Tensor) -> tf.Tensor | float:
         """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T].
@@ -149,18 +194,18 @@ class Dreamer:
         """
         return flatten_leading(discount[:, :-1], 0)[0] if self._has_discount_head else 1.0
 
-    def _imagine(self, posterior: State) -> tf.Tensor:
+    def _imagine(self, posterior: State, noise: "Noise", part: tuple[int, int]) -> tf.Tensor:
         """H steps from every posterior state [B, T, ...]: features [H, N, F]."""
         if self._has_discount_head:  # The last step may be terminal: nothing to imagine from there.
             posterior = tf.nest.map_structure(lambda x: x[:, :-1], posterior)
         start = tf.nest.map_structure(lambda x: flatten_leading(tf.stop_gradient(x), 1)[0], posterior)
         return imagine(
             self.world_model.rssm.img_step,
-            lambda features, seed: self.actor.distribution(features).sample(seed),
+            lambda features, seed: self.actor.distribution(features).sample(seed, part),
             feature,
             start,
-            self._belief.noise([self._horizon, start.stoch.shape[0]]),
-            tf.transpose(self.random.make_seeds(self._horizon)),
+            noise.imagined,
+            noise.seeds,
         )
 
     def initial(self, rows: int = 1) -> Carry:

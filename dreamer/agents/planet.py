@@ -15,9 +15,8 @@ from dreamer.behavior.planner import plan, predicted_return
 from dreamer.nets.layers import seed_stream
 from dreamer.nets.optimizer import Optimizer, only_variables
 from dreamer.types import ActionSpace, Batch, State
-from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
-from dreamer.world_model.world_model import WorldModel
+from dreamer.world_model.world_model import WorldModel, probe_seed_stream
 
 
 class PlaNet:
@@ -52,8 +51,9 @@ class PlaNet:
             action_space.size, gamma=gamma, seeds=seeds, probe_seeds=probe_seed_stream(seed), **model
         )
         settings = {"lr": lr, "loss_scale": loss_scale, **optimizer}
-        self.optimizer = Optimizer(self.world_model.model_variables, name="model", **settings)
-        self._probe = Probe(self.world_model, **settings)
+        self.optimizers = {"model": Optimizer(self.world_model.model_variables, name="model", **settings)}
+        if self.world_model.probes:
+            self.optimizers["probe"] = Optimizer(self.world_model.probe_variables, name="probe", **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self.value: Value | None = None
@@ -69,9 +69,8 @@ class PlaNet:
         value = {"value_optimizer": only_variables(self.value.trainable_variables)} if self.value else {}
         return {
             "world_model": self.world_model,
-            "model_optimizer": self.optimizer,
+            **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
             **value,
-            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
@@ -80,11 +79,15 @@ class PlaNet:
         """One update of the world model from a Batch. Returns scalar metrics."""
         with tf.GradientTape() as tape:
             loss, posterior, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
-            scaled = self.optimizer.scale(loss)
-        step = self.optimizer.step(tape, scaled)
+            scaled = self.optimizers["model"].scale(loss)
+        steps = {"model": self.optimizers["model"].step(tape, scaled)}
+        if probe := self.optimizers.get("probe"):
+            with tf.GradientTape() as tape:
+                metrics["probe_loss"] = self.world_model.probe_loss(posterior, batch.image)
+                scaled = probe.scale(metrics["probe_loss"])
+            steps["probe"] = probe.step(tape, scaled)
         self.updates.assign_add(1)
-        metrics |= {f"model_{key}": number for key, number in step.items()}
-        return metrics | self._probe.step(posterior, batch.image)
+        return metrics | {f"{name}_{key}": number for name, step in steps.items() for key, number in step.items()}
 
     def initial(self, rows: int = 1) -> Carry:
         """Carry before the first step, for `rows` environments."""

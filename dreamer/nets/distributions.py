@@ -1,6 +1,8 @@
 """Distributions of the model and the actor. Parameters are taken to float32 before anything is computed with them."""
 
+import functools
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,6 +11,7 @@ tfd = tfp.distributions
 
 # Largest float32 below 1: the inverse of tanh is finite there.
 _BELOW_ONE = 1.0 - 2.0**-24
+WHOLE = (0, 1)  # the first part of one
 
 
 def normal(mean: tf.Tensor, std: tf.Tensor | float = 1.0, event_ndims: int = 1) -> tfp.distributions.Distribution:
@@ -29,9 +32,11 @@ class TanhNormal:
         self.mean, self.std = _at_least_float32(mean), _at_least_float32(std)
         self._base = tfd.Normal(self.mean, self.std)
 
-    def sample(self, seed: tf.Tensor) -> tf.Tensor:
-        """[..., A]; seed: int32 or int64 [2]. Gradients reach mean and std."""
-        return tf.tanh(self._draw([], seed))
+    def sample(self, seed: tf.Tensor, part: tuple[int, int] = WHOLE) -> tf.Tensor:
+        """[..., A]; seed: int32 or int64 [2]. Gradients reach mean and std. part: see `_part_of`."""
+        normal = functools.partial(tf.random.stateless_normal, dtype=self.mean.dtype)
+        noise = _part_of(normal, tf.shape(self.mean), seed, part)
+        return tf.tanh(self.mean + self.std * noise)
 
     def log_prob(self, action: tf.Tensor) -> tf.Tensor:
         """[..., A] in [-1, 1] -> [...]; an action at the border counts as the float32 number next to it."""
@@ -67,10 +72,13 @@ class OneHot:
     def __init__(self, logits: tf.Tensor):
         self._dist = tfd.OneHotCategorical(logits=_at_least_float32(logits), dtype=tf.float32)
 
-    def sample(self, seed: tf.Tensor) -> tf.Tensor:
-        """[..., A] one-hot by Gumbel arg-max; its gradient is that of the probabilities. seed: int32 or int64 [2]."""
+    def sample(self, seed: tf.Tensor, part: tuple[int, int] = WHOLE) -> tf.Tensor:
+        """[..., A] one-hot by Gumbel arg-max; its gradient is that of the probabilities. seed: int32 or int64 [2].
+
+        part: see `_part_of`.
+        """
         logits, probs = self._dist.logits_parameter(), self._dist.probs_parameter()
-        uniform = tf.random.stateless_uniform(tf.shape(logits), seed, minval=1e-30)
+        uniform = _part_of(functools.partial(tf.random.stateless_uniform, minval=1e-30), tf.shape(logits), seed, part)
         gumbel = -tf.math.log(-tf.math.log(uniform))
         one_hot = tf.one_hot(tf.argmax(logits + gumbel, -1), logits.shape[-1])
         return one_hot + (probs - tf.stop_gradient(probs))
@@ -86,6 +94,14 @@ class OneHot:
     def mode(self, seed: tf.Tensor | None = None) -> tf.Tensor:
         """[..., A]: the likeliest action; the seed is not used."""
         return tf.cast(self._dist.mode(), tf.float32)
+
+
+def _part_of(draw: Callable[..., tf.Tensor], shape: tf.Tensor, seed: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:
+    """Draws of a shape; where that is part (i, n) of a whole of n times the rows, those that the whole would draw."""
+    number, count = part
+    if count == 1:
+        return draw(shape, seed)
+    return draw(tf.concat([count * shape[:1], shape[1:]], 0), seed)[number * shape[0] :][: shape[0]]
 
 
 def _at_least_float32(x: tf.Tensor) -> tf.Tensor:

@@ -42,10 +42,18 @@ class Optimizer(tf.Module):
 
     def step(self, tape: tf.GradientTape, scaled_loss: tf.Tensor) -> dict[str, tf.Tensor]:
         """Differentiate, clip and apply. Returns {"grad_norm": before clipping, "skipped": 0 or 1}, scalars."""
-        gradients = tape.gradient(scaled_loss, self._variables)
+        return self.apply(self.gradients(tape, scaled_loss))
+
+    def gradients(self, tape: tf.GradientTape, target: Any, upstream: Any = None) -> list[tf.Tensor]:
+        """Of the variables. target, upstream: the scaled loss, or tensors and the gradients that reach them."""
+        gradients = tape.gradient(target, self._variables, upstream)
         missing = [v.path for v, g in zip(self._variables, gradients, strict=True) if g is None]
         if missing:
             raise ValueError(f"{self.name}: the loss does not depend on {', '.join(missing)}")
+        return gradients
+
+    def apply(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Clip and apply gradients of the scaled loss; see `step`."""
         scale = tf.cast(self.adam.dynamic_scale, tf.float32) if self._scaled else 1.0
         norm = tf.linalg.global_norm(gradients) / scale
         finite = tf.math.is_finite(norm)

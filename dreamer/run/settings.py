@@ -94,6 +94,11 @@ def exclusive(logdir: Path) -> Iterator[None]:
                         folder.rmdir()
 
 
+def before(name: str) -> Any:
+    """What runs did that are older than the key of this name; None for what has always been a key, or is none."""
+    return next((key.before for key in config.describe() if key.name == name), None)
+
+
 def yaml(value: object) -> str:
     """A value as it is written on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
+from dreamer.agents import towers
 from dreamer.agents.build import beside_training, build_agent
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -179,9 +180,11 @@ class Run:
         action_space = self._envs[0].action_space
         self._agent = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
-        if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
-            self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
-        # Whether what collects has the weights of the round in progress, and has not begun in it.
+        if self._learns:
+            towers.spread(self._agent, config)
+            if not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
+                self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+        # of_this_round: it has the weights of a round that an earlier session began, and its thread is yet to begin.
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with beside_training():

@@ -39,10 +39,10 @@ class Measured(NamedTuple):
 def settle(agent: Any, config: keys.Keys, logdir: Path, report: Callable[[str], None]) -> dict[str, Any]:
     """Give the agent the form of its training step that config.xla names; returns what machines.jsonl says of it.
 
-    auto: measured on a GPU, which takes a minute or two and leaves the agent as it was; not where a start of this run
+    auto: measured on one GPU, which takes a minute or two and leaves the agent as it was; not where a start of this run
     has been measured on the same kind of machine. XLA never is faster on a CPU.
     """
-    if config.xla != "auto" or not machine.facts()["gpus"]:
+    if config.xla != "auto" or config.gpus > 1 or not machine.facts()["gpus"]:
         return {"xla": config.xla == "true"}
     seen = _remembered(logdir)
     if seen is None:

@@ -1,12 +1,12 @@
 """The world model: encoder, RSSM and heads, and the losses that train them (paper, Section 4, eqs. 9-12)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
 
 from dreamer.nets.distributions import bernoulli, normal
-from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder, flatten_leading
+from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder, flatten_leading, seed_stream
 from dreamer.types import Batch, State
 from dreamer.world_model.rssm import RSSM, feature
 
@@ -91,6 +91,7 @@ class WorldModel(keras.layers.Layer):
         super().__init__(name=name)
         self._discount_scale, self._kl_scale, self._gamma = discount_scale, kl_scale, gamma
         self._free_nats, self._after_free_nats = free_nats, FREE_NATS[free_nats_per]
+        self.free_nats_of_the_mean = free_nats_per == "mean"
         width = stoch + deter
         self.encoder = Encoder(depth=conv_depth, seeds=seeds)
         self.rssm = RSSM(
@@ -146,11 +147,16 @@ class WorldModel(keras.layers.Layer):
             return tf.ones_like(discount)
         return tf.minimum(tf.math.divide_no_nan(discount, self._gamma), 1.0)
 
-    def loss(self, batch: Batch, noise: tf.Tensor) -> tuple[tf.Tensor, State, dict[str, tf.Tensor]]:
+    def loss(
+        self,
+        batch: Batch,
+        noise: tf.Tensor,
+        contrast: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = contrastive_loss,
+    ) -> tuple[tf.Tensor, State, dict[str, tf.Tensor]]:
         """Eq. 10, negated: -E[ln p(o|s) + ln p(r|s)] + beta max(mean KL, free nats), averaged over B and T.
 
         FREE_NATS has the two forms of the KL term. contrastive_loss takes the place of the image's likelihood in
-        eq. 12, and nothing does where only rewards are to be predicted.
+        eq. 12, or what else `contrast` makes of its arguments, and nothing does where only rewards are to be predicted.
 
         Returns the scalar loss, the posterior State [B, T, ...] and a dict of scalar metrics (nats per step).
         """
@@ -161,7 +167,7 @@ class WorldModel(keras.layers.Layer):
         if not (self.decoder is None or self.probes):
             losses["image"] = image_loss(self.decoder, features, batch.image)
         if self.state_head is not None:
-            losses["state"] = contrastive_loss(features, self.state_head(embed))
+            losses["state"] = contrast(features, self.state_head(embed))
         if self.discount_head is not None:
             logit = self.discount_head(features)[..., 0]
             losses["discount"] = -self._discount_scale * bernoulli(logit).log_prob(self._gamma * batch.discount)
@@ -169,7 +175,7 @@ class WorldModel(keras.layers.Layer):
         for loss in (*losses.values(), kl):
             loss.shape.assert_is_compatible_with(batch.reward.shape)
         losses = {name: tf.reduce_mean(loss) for name, loss in losses.items()}
-        losses["kl"] = self._kl_scale * self._after_free_nats(kl, self._free_nats)
+        losses["kl"] = self.kl_loss(kl)
         total = tf.add_n(list(losses.values()))
         metrics = {f"{name}_loss": value for name, value in losses.items()}
         metrics |= {
@@ -188,6 +194,10 @@ class WorldModel(keras.layers.Layer):
         assert self.decoder is not None
         return tf.reduce_mean(image_loss(self.decoder, tf.stop_gradient(feature(posterior)), image))
 
+    def kl_loss(self, kl: tf.Tensor) -> tf.Tensor:
+        """The KL term of eq. 10. kl: [B, T], or what has the same mean where `free_nats_of_the_mean` -> scalar."""
+        return self._kl_scale * self._after_free_nats(kl, self._free_nats)
+
     def open_loop(self, batch: Batch, noise: tf.Tensor, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] (None without decoder) and rewards [B, T] predicted after `context` observed steps.
 
@@ -203,3 +213,8 @@ class WorldModel(keras.layers.Layer):
 
     def _filter(self, embed: tf.Tensor, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         return self.rssm.observe(embed, batch.action, batch.is_first, noise)
+
+
+def probe_seed_stream(seed: int) -> Iterator[int]:
+    """Seeds for the probe's weights, none of which is taken from those of the agent with this seed (below 2**31)."""
+    return seed_stream(seed + 2**31)

@@ -32,6 +32,7 @@ VALUES = {
     "precision": "float32",
     "init_from": "other",
     "xla": "true",
+    "gpus": 2,
     "env.action_repeat": 5,
     "env.time_limit": 30,
     "env.camera": 3,
@@ -217,6 +218,8 @@ class Run:
         original_score = loop.Recorder.write_score
         calls.note(loop.envs, "make", make)
         calls.note(loop, "build_agent", build_agent)
+        calls.note(loop.towers, "spread", lambda agent, given: None)
+        calls.note(loop.xla, "settle")
         for name in ("EpisodeStore", "Windows", "Evaluator", "Progress"):
             calls.note(loop, name)
         calls.note(loop, "take_networks", lambda agent, source: f"Taken from {source}.")
@@ -240,6 +243,12 @@ def run(tmp_path_factory):
 
 def expected(*sections):
     return {key: value for key, value in VALUES.items() if key.partition(".")[0] in sections}
+
+
+def test_several_gpus_and_xla_are_asked_for_by_the_runs_keys(run):
+    for (agent, given, *_), _ in (run.calls.one("spread"), run.calls.one("settle")):
+        assert agent is run.agent
+        assert given == RUN
 
 
 def test_all_environments_get_every_key_of_theirs(run):
