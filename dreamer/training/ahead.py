@@ -58,12 +58,14 @@ class Ahead:
         self._thread.start()
 
     def close(self, envs: Sequence[Env]) -> None:
-        """End the thread, at the latest with `envs`, which are closed where they do not answer soon."""
+        """End the thread, which must not outlive TensorFlow; `envs` are closed where they do not answer soon."""
         self._stopped = True
-        if self._thread is not None and not self.finished.wait(_PATIENCE):
+        if self._thread is None:
+            return
+        if not self.finished.wait(_PATIENCE):
             for env in envs:
                 env.close()
-            self._thread.join(_PATIENCE)
+        self._thread.join()
 
     def _work(self) -> None:
         try:

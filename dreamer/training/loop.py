@@ -184,6 +184,7 @@ class Run:
             towers.spread(self._agent, config)
             if not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
                 self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+        # of_this_round: it has the weights of a round that an earlier session began, and its thread is yet to begin.
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with beside_training():
@@ -599,5 +600,5 @@ class Run:
         if self._learns:
             faults.check_weights(self._agent)
             write_weights(self._agent, prefix)
-        if self._ahead:
+        if self._ahead or self._of_this_round:
             write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)

@@ -22,6 +22,7 @@ from dreamer.envs import EnvError, toy
 from dreamer.run import commits, lock, settings
 from dreamer.stops import Stopped, Stops
 from dreamer.training import loop
+from dreamer.training.ahead import Ahead
 from dreamer.training.recorder import Recorder
 from dreamer.types import ActionSpace
 
@@ -394,6 +395,24 @@ def test_time_decides_nothing_where_collecting_and_training_overlap(pieces, over
     generator = np.random.default_rng(6 + pieces)
     delayed(monkeypatch, generator)
     train_in_pieces(OVERLAP, tmp_path / "run", generator, pieces)
+    assert_equal(left_behind(tmp_path / "run"), overlapping)
+
+
+def test_the_policy_of_a_round_outlives_a_stop_before_its_thread_begins_again(overlapping, tmp_path, monkeypatch):
+    stops, rounds, take_over, begin = Stops(), [], loop.Run._take_over, Ahead.start
+
+    def stopping(self, updates):
+        rounds.append(self.frames)
+        if len(rounds) == 2:
+            stops.signal = signal.SIGTERM
+        take_over(self, updates)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Run, "_take_over", stopping)
+        patched.setattr(Ahead, "start", lambda ahead: len(rounds) or begin(ahead))
+        assert start(OVERLAP, tmp_path / "run", stops) == 143
+    assert train(OVERLAP, tmp_path / "run", looks=0) == 143
+    assert train(OVERLAP, tmp_path / "run") == 0
     assert_equal(left_behind(tmp_path / "run"), overlapping)
 
 
