@@ -51,7 +51,7 @@ class PlaNet:
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
-        compiled = tf.function(self.train, jit_compile=True if xla else None)
+        compiled = tf.function(self.train, jit_compile=True if xla else None, autograph=False)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
     def checkpoint(self) -> dict[str, Any]:
