@@ -4,6 +4,8 @@
     python benchmarks/act.py --set task=quadruped_run
     python benchmarks/act.py --configs debug --set env.time_limit=20 --frames 10   # seconds, to try out the command
     python benchmarks/act.py --policy --configs atari         # the policy call alone, of any suite's networks; a minute
+    python benchmarks/act.py --envs 1 2 4 8                   # envs.count, with environments of any suite
+    python benchmarks/act.py --envs 1 2 4 8 --sleep 5         # with some that only sleep, 5 ms a step
 
 Whole episodes are collected as the training loop does it (driver, agent that explores, environment in its worker,
 episode file), the four ways taking turns, after a warm-up episode each:
@@ -30,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs fro
 
 import numpy as np  # noqa: E402
 
-from benchmarks import common, every_frame  # noqa: E402
+from benchmarks import common, every_frame, several  # noqa: E402
 from dreamer import envs  # noqa: E402
 from dreamer.envs.dmc import DMC  # noqa: E402
 
@@ -230,6 +232,9 @@ def main(words=None):
     parser.add_argument("--shadow-map", type=common.positive, default=512, help="side of the small one, pixels (512)")
     parser.add_argument("--policy", action="store_true", help="only the policy call, without an environment")
     parser.add_argument("--calls", type=common.positive, default=500, help="policy calls of each kind (500)")
+    parser.add_argument("--envs", type=common.positive, nargs="+", help="compare so many environments with the first")
+    parser.add_argument("--steps", type=common.positive, default=400, help="agent steps of a turn, with --envs (400)")
+    parser.add_argument("--sleep", type=float, default=0.0, help="milliseconds of a step, with --envs (0: none)")
     parser.add_argument("--measure", choices=("collection", "rendering"), help=common.argparse.SUPPRESS)
     parser.add_argument("--started", help=common.argparse.SUPPRESS)
     arguments = parser.parse_args(words)
@@ -237,6 +242,13 @@ def main(words=None):
     if arguments.policy:
         print(common.machine())
         report_policy(measure_policy(config, arguments.calls))
+        return
+    if arguments.envs:
+        seen = several.measure(config, arguments.envs, arguments.steps, arguments.episodes, arguments.sleep)
+        print(common.machine())
+        what = f"a step sleeps {arguments.sleep:g} ms" if arguments.sleep else f"{config.suite} {config.task}"
+        print(f"{what}, turns of {arguments.steps} agent steps\n")
+        several.report(seen)
         return
     if config.suite != "dmc":
         parser.error(f"suite {config.suite} does not render with OpenGL: only dmc can be measured")

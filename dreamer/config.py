@@ -185,6 +185,13 @@ def filled_in(path: str | os.PathLike) -> dict[str, Any]:
     return {key.name: key.before for key in describe() if key.name not in present and key.before is not None}
 
 
+def key(name: str, where: str = COMMAND_LINE) -> Key:
+    """The key of this name. Raises ConfigError with what is nearest where there is none."""
+    if name not in _schema():
+        raise ConfigError(_unknown_key(name, where))
+    return _schema()[name]
+
+
 def describe() -> list[Key]:
     """Every key of configs/defaults.yaml in its order, with its documentation. Raises ConfigError."""
     return list(_schema().values())
@@ -333,10 +340,7 @@ def _nest(flat: dict[str, Any]) -> dict:
 def _lay_over(values: dict, entries: Iterable[tuple[str, Any, str]]) -> dict:
     values = dict(values)
     for name, value, where in entries:
-        key = _schema().get(name)
-        if key is None:
-            raise ConfigError(_unknown_key(name, where))
-        values[name] = _check(key, value, where)
+        values[name] = _check(key(name, where), value, where)
     return values
 
 

@@ -22,6 +22,12 @@ class Env(Section):
     level_cache: str  # folder
 
 
+class Envs(Section):
+    """Section envs."""
+
+    count: int  # environments
+
+
 class Replay(Section):
     """Section replay."""
 
@@ -44,6 +50,7 @@ class Model(Section):
     conv_depth: int  # channels
     units: int  # units
     observation: str  # name
+    probe_decoder: bool  # flag
     reward_layers: int  # layers
     discount_head: bool  # flag
     discount_layers: int  # layers
@@ -89,6 +96,7 @@ class Planner(Section):
     candidates: int  # plans
     best: int  # plans
     iterations: int  # iterations
+    value: bool  # flag
 
 
 class Optimizer(Section):
@@ -118,6 +126,7 @@ class Loop(Section):
     train_updates: int  # updates
     eval_every: int  # frames
     eval_episodes: int  # episodes
+    overlap: bool  # flag
     save_every: int  # frames
     max_skipped: int  # updates
 
@@ -131,9 +140,11 @@ class Keys(Section):
     seed: int  # number
     steps: int  # frames
     precision: str  # name
+    init_from: str  # folder
     xla: str  # name
     gpus: int  # GPUs
     env: Env
+    envs: Envs
     replay: Replay
     model: Model
     actor: Actor

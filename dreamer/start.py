@@ -27,6 +27,8 @@ class UsageError(ValueError):
 def check_task(run: config.Config) -> None:
     """Raise UsageError unless there is the run's agent, and this machine has its task."""
     _check_method(run)
+    if run.planner.value:
+        raise UsageError("planner.value needs a trained value network: it is for `dreamer eval --agent planet`")
     if run.method == agents.PLANNER and not run.behavior.bootstrap:
         raise UsageError(f"no_value (behavior.bootstrap false) is about an actor, and --method {run.method} has none")
     try:
@@ -72,7 +74,15 @@ def claim_logdir(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
-    return settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
+    agreed = settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
+    if agreed.previous is None and run.init_from != "none":  # else the networks are in its own states
+        try:
+            source = open_config(Path(run.init_from))
+        except UsageError as error:
+            raise UsageError(f"--init_from: {error}") from error
+        if "random" in (run.method, source.method):
+            raise UsageError(f"--init_from {run.init_from}: random actions have no networks to take or to give")
+    return agreed
 
 
 def open_config(logdir: Path, changes: dict | None = None) -> config.Config:

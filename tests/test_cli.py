@@ -414,8 +414,8 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
     words = ["--episodes", "2", "--horizon", "99", "--seed", "9", "--precision", "float32", "--env.worker", "false"]
     assert cli.main(["imagine", "--logdir", "run", "--out", "a.mp4", *words, "--best"]) == 0
     assert calls == [
-        (saved, Path("run"), {"episodes": 10, "seed": 0, "best": False, "video_path": None}),
-        (saved, Path("run"), {"episodes": 4, "seed": 9, "best": False, "video_path": Path("x/y.mp4")}),
+        (saved, Path("run"), {"episodes": 10, "seed": 0, "best": False, "video_path": None, "agent": None}),
+        (saved, Path("run"), {"episodes": 4, "seed": 9, "best": False, "video_path": Path("x/y.mp4"), "agent": None}),
         (saved, Path("run"), {"episodes": 5, "horizon": 45, "seed": 0, "best": False, "out": Path("a.gif")}),
         (
             saved.replace(**{"precision": "float32", "env.worker": False}),
@@ -427,10 +427,24 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
     assert os.listdir("run") == ["config.yaml"]
 
 
+def test_eval_hands_the_keys_of_plans_on(inspected):
+    calls, _, _ = inspected
+    keys = {"planner.horizon": 7, "planner.candidates": 50, "planner.best": 5, "planner.iterations": 2}
+    words = [word for key, value in keys.items() for word in (f"--{key}", str(value))]
+    assert cli.main(["eval", "--logdir", "run", "--agent", "planet", *words, "--planner.value", "true"]) == 0
+    ((run, _, options),) = calls
+    assert options["agent"] == "planet"
+    assert run == config.load_file("run/config.yaml").replace(**keys, **{"planner.value": True})
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["eval"], "the following arguments are required: --logdir"),
+        (["eval", "--logdir", "run", "--agent", "d4pg"], "argument --agent: invalid choice: 'd4pg'"),
+        (["eval", "--logdir", "run", "--planner.best", "3"], "--planner.best is about plans: it goes with --agent pl"),
+        (["eval", "--logdir", "run", "--agent", "planet", "--planner.best", "0"], "--planner.best: expected a whole"),
+        (["train", "--configs", "toy", "--planner.value", "true"], "planner.value needs a trained value network: it"),
         (["imagine", "--logdir", "run"], "the following arguments are required: --out"),
         (["eval", "--logdir", "nowhere"], "nowhere does not exist: expected the log directory of a run"),
         (["eval", "--logdir", "."], ". holds no config.yaml, so it is no run: below it there are half, other, run"),
@@ -586,6 +600,23 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     published = calls[1][2].pop("published")
     assert published.methods["planet"].name == "PlaNet"
     assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
+
+
+def test_plot_against_a_key(capsys, monkeypatch):
+    calls = []
+    from dreamer.results import against
+
+    monkeypatch.setattr(
+        against, "main_figure", lambda runs, key, out, **options: calls.append((runs, key, out, options)) or [out]
+    )
+    assert cli.main(["plot", "a", "--x", "behavior.horizon", "--tasks", "x_*", "--out", "f.png"]) == 0
+    assert capsys.readouterr().out == "f.png\n"
+    chosen = {"tasks": ["x_*"], "methods": None, "window": None}
+    assert calls == [([Path("a")], "behavior.horizon", Path("f.png"), chosen)]
+    line = complaint(capsys, ["plot", "a", "--x", "horizon", "--out", "f.png"])
+    assert line == "--x: unknown key --horizon (command line): did you mean --behavior.horizon or --planner.horizon?"
+    line = complaint(capsys, ["plot", "a", "--x", "actor.lr", "--published", "--out", "f.png"])
+    assert line.startswith("--published goes with curves")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e16", "nan", "inf", "3x"])

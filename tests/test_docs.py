@@ -60,7 +60,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     words = ("--configs", "toy", "debug", "--model.discount_head", "true", "--loop.eval_episodes", "2")
     # Episodes of 30 steps: the first update after the resume, before which a state is committed, is in one at 280.
-    words += ("--env.time_limit", "30", "--logdir", folder)
+    words += ("--env.time_limit", "30", "--loop.overlap", "true", "--logdir", folder)
     command(*words, "--steps", "230")
     command(*words, "--steps", "300", "--actor.lr", "1e-4", "--resume.allow", "actor.lr")
     command("eval", "--logdir", folder, "--episodes", "1")

@@ -32,8 +32,8 @@ MAY_IMPORT = {
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},
-    "cli": {"config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"}
-    | {"library", "start"},
+    "cli": {"agents", "config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"}
+    | {"library", "start"},  # of the agents, their names
     "__main__": {"cli"},
     "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},
 }

@@ -51,6 +51,12 @@ def test_learns_nine_tenths_of_the_best_return_from_images(task, tmp_path):
 
 
 @pytest.mark.slow
+def test_learns_as_much_while_a_thread_collects(tmp_path):
+    train(*words("dot", tmp_path), "--loop.overlap", "true")
+    assert fraction_of_the_best("dot", tmp_path) >= 0.9
+
+
+@pytest.mark.slow
 def test_planet_plans_four_fifths_of_the_best_return_from_images(tmp_path):
     """Four seeds came to 87 to 91 %, random actions come to 5 to 8 %."""
     planner = {"candidates": 200, "best": 20, "iterations": 5}

@@ -2,6 +2,7 @@
 
 initial()                                 carry before the first step of an episode stream
 act(observation, carry, explore) -> action [A] float32 NumPy, carry
+initial(rows), act_rows(image, is_first, carry, explore) -> actions [B, A], carry         (agents with a memory)
 train(batch) -> dict of scalar tensors    one update from a Batch                     (agents that learn)
 open_loop(batch, context) -> images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]   (agents with a world model)
 checkpoint() -> dict of trackables        everything that resuming needs, by name

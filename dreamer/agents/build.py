@@ -1,11 +1,15 @@
 """The agent that a config names."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from dreamer.keys import Keys
+from dreamer.nets import device
 from dreamer.types import ActionSpace
 
 
@@ -23,3 +27,22 @@ def shared(config: Keys, seed: int) -> dict[str, Any]:
     loss_scale = keras.config.dtype_policy().compute_dtype == "float16"
     # What `auto` comes to is known where training begins (training/xla.py); nothing else has a training step.
     return sections | {"seed": seed, "loss_scale": loss_scale, "xla": config.xla == "true"}
+
+
+@contextlib.contextmanager
+def beside_training() -> Iterator[None]:
+    """What is built and computed in the block takes nothing of a GPU: it is on the CPU, in float32.
+
+    A GPU computes one thing after the other, so that an action would wait for the updates in its queue; and not every
+    CPU beside one has its half precision. Where there is no GPU, the block makes no difference.
+    """
+    if not device.on_gpu():
+        yield
+        return
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        with tf.device("CPU:0"):
+            yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -17,6 +17,7 @@ from dreamer.nets.distributions import WHOLE
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.types import ActionSpace, Batch, State
+from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel, contrastive_loss
 
@@ -30,11 +31,15 @@ class Noise(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """By network, "model", "actor", "value": the tape of its loss, and the scaled loss. features: [H, N, F]."""
+    """By network, "model", "actor", "value": the tape of its loss, and the scaled loss.
+
+    posterior: State [B, T, ...]; features: imagined ones, [H, N, F].
+    """
 
     tapes: dict[str, tf.GradientTape]
     scaled: dict[str, tf.Tensor]
     metrics: dict[str, tf.Tensor]
+    posterior: State
     features: tf.Tensor
 
 
@@ -67,16 +72,26 @@ class Dreamer:
         self.action_space = action_space
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
-        self.world_model = WorldModel(action_space.size, gamma=behavior["discount"], seeds=seeds, **model)
+        self.world_model = WorldModel(
+            action_space.size,
+            gamma=behavior["discount"],
+            seeds=seeds,
+            probe_seeds=probe_seed_stream(seed),
+            **model,
+        )
         self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
         self.value = Value(width, seeds=seeds, **value)
-        networks: dict[str, Any] = {"model": self.world_model, "actor": self.actor, "value": self.value}
-        self.optimizers = {
-            name: Optimizer(
-                network.trainable_variables, lr=learning_rates[name], loss_scale=loss_scale, name=name, **optimizer
-            )
-            for name, network in networks.items()
+        variables = {
+            "model": self.world_model.model_variables,
+            "actor": self.actor.trainable_variables,
+            "value": self.value.trainable_variables,
         }
+        settings = {"loss_scale": loss_scale, **optimizer}
+        self.optimizers = {
+            name: Optimizer(trained, lr=learning_rates[name], name=name, **settings)
+            for name, trained in variables.items()
+        }
+        self._probe = Probe(self.world_model, lr=learning_rates["model"], **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
@@ -95,6 +110,7 @@ class Dreamer:
             "actor": self.actor,
             "value": self.value,
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
+            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
@@ -103,7 +119,7 @@ class Dreamer:
         """One update of all three networks from a Batch. Returns scalar metrics."""
         losses = self.losses(batch, self.noise(batch))
         steps = {name: opt.step(losses.tapes[name], losses.scaled[name]) for name, opt in self.optimizers.items()}
-        return self.updated(losses.metrics, steps, losses.features)
+        return self.updated(batch, losses, steps)
 
     def noise(self, batch: Batch) -> "Noise":
         """The draws of an update."""
@@ -159,16 +175,15 @@ class Dreamer:
         }
         tapes = {"model": model_tape, "actor": actor_tape, "value": value_tape}
         scaled = {"model": model_scaled, "actor": actor_scaled, "value": value_scaled}
-        return Losses(tapes, scaled, metrics, features)
+        return Losses(tapes, scaled, metrics, posterior, features)
 
-    def updated(
-        self, metrics: dict[str, tf.Tensor], steps: dict[str, dict[str, tf.Tensor]], features: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Count the update whose steps were made, and return its metrics. features: imagined ones, [H, N, F]."""
+    def updated(self, batch: Batch, losses: "Losses", steps: dict[str, dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """End the update whose steps were made, the probe's among them, and return its metrics."""
+        probe = self._probe.step(losses.posterior, batch.image)
         self.updates.assign_add(1)
-        entropy = self.actor.distribution(features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
+        entropy = self.actor.distribution(losses.features[0]).entropy(self.random.make_seeds(1)[:, 0], samples=1)
         numbers = {f"{name}_{key}": number for name, step in steps.items() for key, number in step.items()}
-        return metrics | numbers | {"actor_entropy": tf.reduce_mean(entropy)}
+        return losses.metrics | numbers | probe | {"actor_entropy": tf.reduce_mean(entropy)}
 
     def _start_weights(self, discount: tf.Tensor) -> tf.Tensor | float:
         """Weight of every start state, [N] or 1: none for a terminal in the middle of a window. discount: [B, T].

@@ -1,19 +1,21 @@
 """PlaNet (Hafner et al., ICML 2019) on Dreamer's world model: no actor and no value, a plan for every step instead."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dreamer import keys
-from dreamer.agents import RunError
+from dreamer.agents import PLANNER, RunError
 from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
-from dreamer.behavior.planner import plan
+from dreamer.behavior.actor_critic import Value
+from dreamer.behavior.planner import plan, predicted_return
 from dreamer.nets.layers import seed_stream
-from dreamer.nets.optimizer import Optimizer
+from dreamer.nets.optimizer import Optimizer, only_variables
 from dreamer.types import ActionSpace, Batch, State
+from dreamer.world_model.probe import Probe, probe_seed_stream
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel
 
@@ -22,8 +24,9 @@ class PlaNet:
     """Plans continuous actions by the rewards that the world model predicts.
 
     model, planner, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of the same names;
-    gamma is for a discount head, which the planner does not ask. loss_scale is for float16; xla compiles
-    the training step.
+    gamma is for a discount head, and for plans that a value judges. value: the section of that name where planner.value
+    is true: a value network that nothing here trains, for the weights of a Dreamer. loss_scale is for float16; xla
+    compiles the training step.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class PlaNet:
         explore: keys.Explore,
         gamma: float,
         seed: int,
+        value: keys.Value | None = None,
         loss_scale: bool = False,
         xla: bool = False,
     ):
@@ -44,21 +48,30 @@ class PlaNet:
         self.action_space = action_space
         self._planner, self._noise = dict(planner), explore["noise"]
         seeds = seed_stream(seed)
-        self.world_model = WorldModel(action_space.size, gamma=gamma, seeds=seeds, **model)
-        self.optimizer = Optimizer(
-            self.world_model.trainable_variables, lr=lr, loss_scale=loss_scale, name="model", **optimizer
+        self.world_model = WorldModel(
+            action_space.size, gamma=gamma, seeds=seeds, probe_seeds=probe_seed_stream(seed), **model
         )
+        settings = {"lr": lr, "loss_scale": loss_scale, **optimizer}
+        self.optimizer = Optimizer(self.world_model.model_variables, name="model", **settings)
+        self._probe = Probe(self.world_model, **settings)
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
+        self.value: Value | None = None
+        if value is not None:
+            sizes = {"layers": value["layers"], "units": value["units"]}
+            self.value = Value(model["stoch"] + model["deter"], seeds=seeds, **sizes)
         self._belief = Belief(self.world_model, action_space.size, self.random)
         compiled = tf.function(self.train, jit_compile=True if xla else None, autograph=False)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
     def checkpoint(self) -> dict[str, Any]:
-        """World model, optimiser, update counter and random generator, by name."""
+        """World model, optimiser, update counter and random generator, by name; the value network, if there is one."""
+        value = {"value_optimizer": only_variables(self.value.trainable_variables)} if self.value else {}
         return {
             "world_model": self.world_model,
             "model_optimizer": self.optimizer,
+            **value,
+            **self._probe.checkpoint(),
             "updates": self.updates,
             "random": self.random,
         }
@@ -66,11 +79,12 @@ class PlaNet:
     def train(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One update of the world model from a Batch. Returns scalar metrics."""
         with tf.GradientTape() as tape:
-            loss, _, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
+            loss, posterior, metrics = self.world_model.loss(batch, self._belief.noise(batch.reward.shape))
             scaled = self.optimizer.scale(loss)
         step = self.optimizer.step(tape, scaled)
         self.updates.assign_add(1)
-        return metrics | {f"model_{key}": number for key, number in step.items()}
+        metrics |= {f"model_{key}": number for key, number in step.items()}
+        return metrics | self._probe.step(posterior, batch.image)
 
     def initial(self, rows: int = 1) -> Carry:
         """Carry before the first step, for `rows` environments."""
@@ -120,28 +134,36 @@ class PlaNet:
         rows, seeded = rows_of(state.deter), isinstance(random, Draws)
         start = tf.nest.map_structure(lambda x: tf.repeat(x, candidates, 0), state)
 
-        def predicted_return(actions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        def of(head: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[State], tf.Tensor]:
+            return lambda state: head(feature(state))
+
+        step, reward = self.world_model.rssm.img_step, self.world_model.reward
+        judged = {"discount": of(self.world_model.discount), "value": of(self.value)} if self.value else {}
+
+        def evaluate(actions: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             actions = tf.reshape(actions, [-1, horizon, self.action_space.size])
             shape = [rows * candidates, horizon, state.stoch.shape[-1]]
             noise = tf.random.stateless_normal(shape, seed) if seeded else random.normal(shape)
-            states = self.world_model.rssm.imagine(start, actions, noise)
-            rewards = self.world_model.reward(feature(states))
-            return tf.reshape(tf.reduce_sum(rewards, 1), [rows, candidates])
+            returns = predicted_return(step, of(reward), start, actions, noise, **judged)
+            return tf.reshape(returns, [rows, candidates])
 
         iterations = self._planner["iterations"]
         noise = random.normal([iterations, rows, candidates, horizon, self.action_space.size])
         # A generator remembers from turn to turn of the planner's loop what Draws would draw again.
         seeds = tf.transpose(random.make_seeds(iterations)) if seeded else tf.zeros([iterations, 2], tf.int64)
-        return plan(predicted_return, noise, seeds, self._planner["best"])[:, 0]
+        return plan(evaluate, noise, seeds, self._planner["best"])[:, 0]
 
 
 def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> PlaNet:
     """The PlaNet of a config. Raises RunError for discrete actions, and for more elites than candidates."""
     if action_space.discrete:
-        raise RunError(f"--method planet plans continuous actions, and those of {config.task} are discrete")
+        raise RunError(f"{PLANNER} plans continuous actions, and those of {config.task} are discrete")
     if config.planner.best > config.planner.candidates:
         raise RunError(
             f"--planner.best: expected at most the {config.planner.candidates} of planner.candidates, "
             f"got {config.planner.best}"
         )
-    return PlaNet(action_space, planner=config.planner, gamma=config.behavior.discount, **shared(config, seed))
+    value = config.value if config.planner.value else None
+    return PlaNet(
+        action_space, planner=config.planner, gamma=config.behavior.discount, value=value, **shared(config, seed)
+    )

@@ -11,9 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from dreamer.agents import RunError
-from dreamer.agents.dreamer import Dreamer, Noise
+from dreamer.agents.dreamer import Dreamer, Losses, Noise
 from dreamer.keys import Keys
-from dreamer.types import Batch
+from dreamer.types import Batch, State
 from dreamer.world_model.world_model import contrastive_loss
 
 Pair = tuple[tf.Tensor, tf.Tensor]  # of contrastive_loss: features and predicted means of the images
@@ -71,7 +71,9 @@ class Towers:
         }
         metrics = {name: _mean([part.metrics[name] for part in parts]) for name in parts[0].metrics}
         metrics["model_loss"] += _sum(joint, joint) - _sum(metrics, joint)
-        return agent.updated(metrics | joint, steps, tf.concat([part.features for part in parts], 1))
+        posterior = State(*(tf.concat(fields, 0) for fields in zip(*(part.posterior for part in parts), strict=True)))
+        features = tf.concat([part.features for part in parts], 1)
+        return agent.updated(batch, Losses({}, {}, metrics | joint, posterior, features), steps)
 
     def _joint(
         self, kls: list[tf.Tensor], pairs: list[Pair]

@@ -53,7 +53,9 @@ class TrainedAgent:
         self.action_space: ActionSpace = agent.action_space
         self.updates = int(agent.updates)
         self.networks = networks = {
-            name: getattr(agent, name) for name in ("world_model", "actor", "value") if hasattr(agent, name)
+            name: network
+            for name in ("world_model", "actor", "value")
+            if (network := getattr(agent, name, None)) is not None
         }
 
         functions: dict[str, Callable] = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}

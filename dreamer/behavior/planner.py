@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from dreamer.types import State
+
 
 def plan(
     evaluate: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], noise: tf.Tensor, seeds: tf.Tensor, best: int
@@ -27,3 +29,31 @@ def plan(
     start = tf.zeros_like(noise[0, :, 0]), tf.ones_like(noise[0, :, 0])
     mean, _ = tf.foldl(refit, (noise, seeds), start)
     return mean
+
+
+def predicted_return(
+    step: Callable[[State, tf.Tensor, tf.Tensor], State],
+    reward: Callable[[State], tf.Tensor],
+    start: State,
+    actions: tf.Tensor,
+    noise: tf.Tensor,
+    *,
+    discount: Callable[[State], tf.Tensor] | None = None,
+    value: Callable[[State], tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """What a world model expects of action sequences: [M]. start: State [M, ...]; actions: [M, H, A]; noise: [M, H, S].
+
+    step(state, action, noise) is one imagined step; reward, discount and value tell [M] of a state. Without a value the
+    return is r_1 + ... + r_H, as PlaNet plans. With one it is eq. 5 with k = H, and takes the discounts too:
+    r_1 + g_1 r_2 + ... + g_1 ... g_{H-2} r_{H-1} + g_1 ... g_{H-1} v_H.
+    """
+    # Step by step, and not scanned: what a step leaves behind for the next one is still in a processor's cache.
+    state, total, weight = start, tf.zeros(tf.shape(actions)[:1]), tf.ones(tf.shape(actions)[:1])
+    for action, draw in zip(tf.unstack(actions, axis=1), tf.unstack(noise, axis=1), strict=True):
+        if value and discount and state is not start:
+            total += weight * reward(state)
+            weight *= discount(state)
+        state = step(state, action, draw)
+        if not value:
+            total += reward(state)
+    return total + weight * value(state) if value else total

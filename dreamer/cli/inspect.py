@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from dreamer import config
+from dreamer.agents import PLANNER
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_path, to_positive, to_seed
 from dreamer.cli.output import fail
 from dreamer.cli.tensorflow import prepare
 from dreamer.start import check_task, open_config
 
+PLANNER_KEYS = tuple(key.name for key in config.describe() if key.name.startswith("planner."))
 # These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
 INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
 
@@ -20,9 +22,19 @@ def evaluate(words: list[str]) -> int:
     parser = _run_parser("eval", "Play episodes with the newest checkpoint's mode actions: returns, as text and JSON.")
     parser.add_argument("--episodes", type=to_positive, default=10, metavar="N", help="how many (default: 10)")
     parser.add_argument("--video", type=to_path, metavar="FILE.mp4", help="the first 12 of them, side by side")
+    parser.add_argument(
+        "--agent", choices=[PLANNER], help="plan every action in the world model, instead of asking the actor"
+    )
+    for key in PLANNER_KEYS:
+        parser.add_argument(
+            f"--{key}", dest=key, metavar="VALUE", help="with --agent planet (default: that of the run)"
+        )
     args = parse(parser, words)
+    plans = {key: vars(args)[key] for key in PLANNER_KEYS if vars(args)[key] is not None}
+    if plans and args.agent is None:
+        raise UsageError(f"--{next(iter(plans))} is about plans: it goes with --agent {PLANNER}")
     run = _open_run(args, args.video, (".mp4",))
-    return _inspect("evaluate", run, args, video_path=args.video)
+    return _inspect("evaluate", config.load([], run.flat() | plans), args, video_path=args.video, agent=args.agent)
 
 
 def imagine(words: list[str]) -> int:

@@ -5,6 +5,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from dreamer import config
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_frames, to_path
 from dreamer.cli.output import say
 from dreamer.run import formats
@@ -17,12 +18,19 @@ def plot(words: list[str]) -> int:
     parser.add_argument(
         "--out", type=to_path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory"
     )
+    parser.add_argument(
+        "--x", metavar="KEY", help="draw final returns against this setting, such as behavior.horizon, not curves"
+    )
     args = parse(parser, words)
+    if args.x is not None:
+        _check_key(args.x, args.published)
 
-    from dreamer.results import plot, published
+    from dreamer.results import against, plot, published
 
     chosen = {"tasks": args.tasks, "methods": args.methods, "window": args.bin}
     with _results_errors(args.out):
+        if args.x is not None:
+            return say("\n".join(map(str, against.main_figure(args.runs, args.x, args.out, **chosen))))
         beside = published.load() if args.published else None
         written = plot.main_figure(args.runs, args.out, published=beside, **chosen)
     return say("\n".join(str(path) for path in written))
@@ -60,6 +68,18 @@ def report(words: list[str]) -> int:
     with _results_errors(args.out):
         written = report.write(args.runs, args.out, tasks=args.tasks, methods=args.methods, window=args.bin)
     return say(str(written))
+
+
+def _check_key(name: str, published: bool) -> None:
+    """Raise UsageError where nothing can be drawn against that key."""
+    try:
+        config.key(name)
+    except config.ConfigError as error:
+        raise UsageError(f"--x: {error}") from error
+    if published:
+        raise UsageError(
+            "--published goes with curves: no published figure is known for values of a key, leave out --x"
+        )
 
 
 def _results_parser(command: str, description: str) -> Parser:

@@ -157,6 +157,7 @@ def make(
     task: str,
     *,
     training: bool = False,
+    beside: bool = False,
     renderer: str = "auto",
     worker: bool = True,
     timeout: float = 300.0,
@@ -166,6 +167,7 @@ def make(
     """Return a checked environment; one that may render in software is by default in a process of its own.
 
     training: whether its episodes are trained on or evaluate the agent; suites may differ in this.
+    beside: whether it is one of several, each of which is then in a process of its own, whatever renders it.
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
     worker: False keeps the environment in this process. For the suites of MuJoCo this only works where OpenGL renders
         on a GPU, because software rendering crashes a process that holds TensorFlow; MUJOCO_GL must name the platform.
@@ -183,7 +185,7 @@ def make(
     kwargs = {"task": task, **{key: value for key, value in options.items() if key in found.options}}
     if problem := missing(suite):
         raise EnvError(problem)
-    if worker and found.rendering != "none":
+    if worker and (beside or found.rendering != "none"):
         return Checked(
             Worker(found.constructor, kwargs, variables=_variables(found.rendering, renderer), timeout=timeout)
         )
@@ -203,6 +205,8 @@ def _variables(rendering: str, renderer: str) -> dict[str, str]:
         # Most of gymnasium needs no OpenGL, so that it may well be missing.
         with contextlib.suppress(EnvError):
             return choose(renderer).variables
+    if rendering == "none":
+        return {}
     # See Rendering.variables.
     return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
 

@@ -6,9 +6,9 @@ pickles: a constructor can travel in no other form, and none of them ever comes 
 
     parent                                    child
     (constructor, keyword arguments)   ->     builds the environment
-                                       <-     ("ok", (observation_spaces, action_space, action_repeat))
+                                       <-     ("ok", spaces and other attributes, goes_on)
     (method, arguments)                ->     calls it
-                                       <-     ("ok", result)  or  ("error", message, traceback)
+                                       <-     ("ok", result, goes_on)  or  ("error", message, traceback)
     end of file                        ->     closes the environment and leaves
 """
 
@@ -97,15 +97,18 @@ class Worker:
             )
         self._connection = Connection(ours.detach())
         self._open = True
-        self._waiting = False
+        self._waiting = ""  # for the reply to this method
+        self.goes_on = False  # see Env; as it was after the last reply
         try:
-            spaces, action_space, action_repeat = self._ask("start", pickle.dumps((constructor, dict(kwargs))))
+            self._send("start", pickle.dumps((constructor, dict(kwargs))))
+            spaces, action_space, action_repeat, whole_games = self.receive()
         except BaseException:
             self.close()
             raise
         self.observation_spaces: dict[str, Space] = spaces
         self.action_space: ActionSpace = action_space
         self.action_repeat: int = action_repeat
+        self.whole_games: bool = whole_games
 
     @property
     def pid(self) -> int:
@@ -114,13 +117,37 @@ class Worker:
 
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset."""
-        if os.fstat(self._output.fileno()).st_size > _OUTPUT_LIMIT:
-            os.ftruncate(self._output.fileno(), 0)
-        return self._ask("reset", pickle.dumps(("reset", (seed,))))
+        self.send("reset", seed)
+        return self.receive()
 
     def step(self, action: np.ndarray) -> dict:
         """See Env.step."""
-        return self._ask("step", pickle.dumps(("step", (action,))))
+        self.send("step", action)
+        return self.receive()
+
+    def send(self, method: str, argument: Any) -> None:
+        """Ask for `reset` or `step` without waiting for the result, which `receive` returns."""
+        if method == "reset" and self._open and os.fstat(self._output.fileno()).st_size > _OUTPUT_LIMIT:
+            os.ftruncate(self._output.fileno(), 0)
+        self._send(method, pickle.dumps((method, (argument,))))
+
+    def receive(self) -> Any:
+        """The result of what was asked for last. Raises EnvError, WorkerDied."""
+        what = self._waiting
+        try:
+            if not self._connection.poll(self._timeout):
+                message = f"{self._name} did not reply to {what} within {self._timeout:g} seconds{self._tail()}"
+                self.close()
+                raise WorkerDied(message)
+            reply = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, ConnectionError):
+            raise self._died(what) from None
+        self._waiting = ""
+        if reply[0] == "error":
+            _, message, remote_traceback = reply
+            raise EnvError(f"{self._name} failed in {what}: {message}") from RemoteTraceback(remote_traceback)
+        _, result, self.goes_on = reply
+        return result
 
     def close(self) -> None:
         """End the child: in order where it is waiting for a request, by SIGKILL where it is busy or hangs."""
@@ -137,27 +164,16 @@ class Worker:
             self._process.wait()
         self._output.close()
 
-    def _ask(self, what: str, request: bytes) -> Any:
-        """Send one request and return the result of its reply."""
+    def _send(self, what: str, request: bytes) -> None:
         if not self._open:
             raise EnvError(f"{what} after close(): {self._name} is gone")
         if self._waiting:
             raise EnvError(f"{what} after a call that was interrupted: close {self._name} and make a new one")
-        self._waiting = True
+        self._waiting = what
         try:
             self._connection.send_bytes(request)
-            if not self._connection.poll(self._timeout):
-                message = f"{self._name} did not reply to {what} within {self._timeout:g} seconds{self._tail()}"
-                self.close()
-                raise WorkerDied(message)
-            reply = pickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             raise self._died(what) from None
-        self._waiting = False
-        if reply[0] == "error":
-            _, message, remote_traceback = reply
-            raise EnvError(f"{self._name} failed in {what}: {message}") from RemoteTraceback(remote_traceback)
-        return reply[1]
 
     def _died(self, what: str) -> WorkerDied:
         """Return the error for a child whose end of the connection is closed, and clean up after it."""
@@ -213,10 +229,11 @@ def _serve(connection: Connection) -> None:
                     constructor, kwargs = pickle.loads(request)
                     env = constructor(**kwargs)
                     result = env.observation_spaces, env.action_space, env.action_repeat
+                    result = *result, getattr(env, "whole_games", True)
                 else:
                     method, arguments = pickle.loads(request)
                     result = getattr(env, method)(*arguments)
-                reply = ("ok", result)
+                reply = ("ok", result, bool(getattr(env, "goes_on", False)))
             except Exception as error:
                 reply = ("error", _describe(error), traceback.format_exc())
             connection.send(reply)

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from dreamer.envs.core import FLAGS, Env, EnvError
+from dreamer.envs.core import FLAGS, EnvError
 from dreamer.types import ActionSpace, Space
 
 
@@ -18,8 +19,9 @@ class Checked:
     not finite; a first step without is_first or with a reward; is_terminal without is_last.
     """
 
-    def __init__(self, env: Env):
-        self._env = env
+    def __init__(self, env: Any):
+        self._env = env  # an Env
+        self._asked: tuple[str, Any]
         self._ready = "step() before the first reset(): call reset() first"
         spaces = env.observation_spaces
         if "image" not in spaces:
@@ -44,26 +46,40 @@ class Checked:
 
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset."""
-        with failing_as_env_error("reset()"):
-            step = self._env.reset(seed)
-        self._check_step(step, source="reset()")
-        if not step["is_first"] or step["reward"] != 0:
-            raise EnvError(
-                f"reset() returned is_first {step['is_first']} and reward {step['reward']}: expected True and 0"
-            )
-        self._note(step)
-        return step
+        self.send("reset", seed)
+        return self.receive()
 
     def step(self, action: np.ndarray) -> dict:
         """See Env.step."""
-        if self._ready:
-            raise EnvError(self._ready)
-        check_action(action, self.action_space)
-        with failing_as_env_error("step()"):
-            step = self._env.step(action)
-        self._check_step(step, source="step()")
-        if step["is_first"]:
+        self.send("step", action)
+        return self.receive()
+
+    def send(self, method: str, argument: Any) -> None:
+        """Ask for reset(argument) or step(argument), by name; `receive` returns what comes of it.
+
+        An environment in a process of its own is at work meanwhile, one in this process only then.
+        """
+        if method == "step":
+            if self._ready:
+                raise EnvError(self._ready)
+            check_action(argument, self.action_space)
+        self._asked = method, argument
+        if hasattr(self._env, "send"):
+            self._env.send(method, argument)
+
+    def receive(self) -> dict:
+        """The step that was asked for last."""
+        method, argument = self._asked
+        source = f"{method}()"
+        with failing_as_env_error(source):
+            step = self._env.receive() if hasattr(self._env, "receive") else getattr(self._env, method)(argument)
+        self._check_step(step, source=source)
+        if method == "step" and step["is_first"]:
             raise EnvError("step() returned is_first True: expected it from reset() alone")
+        if method == "reset" and (not step["is_first"] or step["reward"] != 0):
+            raise EnvError(
+                f"reset() returned is_first {step['is_first']} and reward {step['reward']}: expected True and 0"
+            )
         self._note(step)
         return step
 

@@ -33,14 +33,8 @@ class Optimizer(tf.Module):
         adam.learning_rate = self._lr
 
     def network(self) -> tf.Module:
-        """What a checkpoint of this holds of the network: its variables, without moments and loss scale.
-
-        Keras hides layers that are kept in lists from TensorFlow's checkpoints, so that the entry of the network itself
-        lacks them.
-        """
-        network = tf.Module()
-        network._variables = self._variables
-        return network
+        """What a checkpoint of this holds of the network: its variables, without moments and loss scale."""
+        return only_variables(self._variables)
 
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""
@@ -75,3 +69,14 @@ class Optimizer(tf.Module):
     def _apply(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         self.adam.apply(gradients, self._variables)
         return tf.constant(0)
+
+
+def only_variables(variables: Iterable[Any]) -> tf.Module:
+    """Something for the place of an Optimizer in a checkpoint that has nothing of it but the network's variables.
+
+    Keras hides layers that are kept in lists from TensorFlow's checkpoints, so that the entry of the network itself
+    lacks them.
+    """
+    network = tf.Module()
+    network._variables = list(variables)
+    return network

@@ -3,7 +3,6 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from dreamer.results import curves, scores, style
+from dreamer.results import curves, layout, scores, style
 from dreamer.results.published import Published
 from dreamer.run.formats import shown
 
@@ -99,19 +97,7 @@ def draw(
     """Figure of small multiples, 6 inches wide: 900 pixels at 150 dpi. references: mean return per task."""
     tasks, methods = curves.tasks_of(entries), curves.methods_of(entries)
     labels, styles = {method: _label(method, entries) for method in methods}, style.method_styles(methods)
-    columns = 1 if len(tasks) == 1 else 2 if len(tasks) in (2, 4) else 3 if len(tasks) <= 9 else 4
-    rows = -(-len(tasks) // columns)
-    height = {1: 3.2, 2: 2.5, 3: 1.9, 4: 1.6}[columns]
-    figure = Figure(figsize=(6, rows * height + 0.4 * (len(tasks) > 1)), layout="constrained")
-    engine: Any = figure.get_layout_engine()  # the constrained one, as asked for
-    engine.set(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.03)
-    # All returns of DM Control live in 0..1000: one scale makes its panels comparable.
-    share = all(curves.suite_of(task) == "dmc" for task in tasks)
-    panels = figure.subplots(rows, columns, sharey=share, squeeze=False).ravel()
-    for panel in panels[len(tasks) :]:
-        panel.remove()
-    panels = dict(zip(tasks, panels[: len(tasks)], strict=True))
-    titles: list[Text] = []
+    figure, panels, columns = layout.panels_of(tasks)
     ends: list[tuple] = []
     handles: dict[Any, Line2D] = {}
     for task, panel in panels.items():
@@ -129,23 +115,19 @@ def draw(
             handles[REFERENCE] = Line2D([], [], label=REFERENCE, **REFERENCE_STYLE)
             panel.axhline(references[task], zorder=1.5, **REFERENCE_STYLE)
             ends.append((references[task], REFERENCE, style.GREY))
-        titles.append(panel.set_title(curves.title(task), fontsize=9 if columns < 3 else 8))
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_locator(MaxNLocator(max(4, 7 - columns), steps=[1, 2, 2.5, 5, 10]))
+        layout.ticks(panel.xaxis, columns)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: curves.human(value)))
-    for group in [list(panels.values())] if share else [[panel] for panel in panels.values()]:
-        _limit_heights(group, ceiling=1000 if share else np.inf)
+    layout.limit_heights(panels)
     if len(tasks) == 1:
         panel = panels[tasks[0]]
         panel.set(xlabel="Environment frames", ylabel="Evaluation return")
-        _label_ends(panel, ends, line=0.065)
+        layout.label_ends(panel, ends, line=0.065)
     else:
-        figure.supxlabel("Environment frames", fontsize=8.5, color=style.INK)
-        figure.supylabel("Evaluation return", fontsize=8.5, color=style.INK)
+        layout.label(figure, "Environment frames", "Evaluation return")
         # The runs in their own order, then what was published, then random actions.
         rest = [key for key in handles if key not in methods and key != REFERENCE] + [REFERENCE] * bool(references)
-        _add_legend(figure, [handles[key] for key in [*methods, *rest]])
-    _fit_titles(figure, titles)
+        layout.add_legend(figure, [handles[key] for key in [*methods, *rest]])
+    layout.add_titles(figure, panels, columns)
     return figure
 
 
@@ -185,54 +167,6 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
 def _is_short(xs: np.ndarray, columns: int) -> bool:
     """Whether the points of a line can be told apart."""
     return len(xs) <= 30 // columns
-
-
-def _limit_heights(panels: list[Axes], ceiling: float) -> None:
-    """Give the panels one range of returns, from 0 where none is negative; bands above the ceiling are cut off."""
-    lows = [np.min(line.get_ydata()) for panel in panels for line in panel.lines]
-    bottom, top = min(panel.dataLim.y0 for panel in panels), max(panel.dataLim.y1 for panel in panels)
-    bottom, top = 0 if min(lows) >= 0 else bottom, min(top, ceiling)
-    room = 0.05 * (top - bottom) or 1.0
-    for panel in panels:
-        panel.set_ylim(bottom - room * (bottom < 0), top + room)
-
-
-def _add_legend(figure: Figure, handles: list[Line2D]) -> None:
-    """A legend above the panels, its texts in the colours of their lines, in as many columns as fit."""
-    for columns in range(min(len(handles), 4), 0, -1):
-        legend = figure.legend(
-            handles=handles, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.2
-        )
-        for text, handle in zip(legend.get_texts(), handles, strict=True):
-            text.set_color(handle.get_color())
-        figure.draw_without_rendering()
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
-            return
-        legend.remove()
-
-
-def _fit_titles(figure: Figure, titles: list[Text]) -> None:
-    """Make all titles smaller if one is wider than its panel."""
-    figure.draw_without_rendering()
-    excess = max(
-        title.get_window_extent().width / title.axes.get_window_extent().width for title in titles if title.axes
-    )
-    for title in titles:
-        title.set_fontsize(float(title.get_fontsize()) / max(1, excess))
-
-
-def _label_ends(panel: Axes, texts: list[tuple], *, line: float) -> None:
-    """Write (height, text, colour) right of the panel; texts are moved apart to `line` of the panel's height."""
-    bottom, top = panel.get_ylim()
-    texts = sorted(texts)
-    heights = [min(max((height - bottom) / (top - bottom), 0), 1) for height, _, _ in texts]
-    for lower, upper in pairwise(range(len(heights))):
-        heights[upper] = max(heights[upper], heights[lower] + line)
-    heights[-1] = min(heights[-1], 1)
-    for upper, lower in pairwise(reversed(range(len(heights)))):
-        heights[lower] = min(heights[lower], heights[upper] - line)
-    for height, (_, text, color) in zip(heights, texts, strict=True):
-        panel.text(1.015, height, text, color=color, transform=panel.transAxes, va="center")
 
 
 def _label(method: str, entries: list[scores.Scores]) -> str:

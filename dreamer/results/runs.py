@@ -15,6 +15,7 @@ import numpy as np
 from dreamer.results import scores
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
+from dreamer.run.settings import before
 
 LARGEST = 1e100  # metrics and errors: sums and squares of such numbers are still finite
 _LONGEST = 1e11  # seconds of work between two lines: three thousand years
@@ -118,10 +119,13 @@ def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
 
 
 def differences(settings: list[dict]) -> dict[str, list]:
-    """{key: its value in each of the settings, None where it is missing} of the keys in which they are not equal."""
+    """{key: its value in each of the settings} of the keys in which they are not equal.
+
+    A run that is older than a key did what the key calls so; None stands for one that should have the key.
+    """
     found = {}
     for key in dict.fromkeys(key for of in settings for key in of):
-        values = [of.get(key) for of in settings]
+        values = [of[key] if key in of else before(key) for of in settings]
         if any(value != values[0] for value in values):
             found[key] = values
     return found

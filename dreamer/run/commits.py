@@ -3,6 +3,7 @@
     checkpoints/000012/state.json        counters, stage, draws, scores, sizes of the logs, checksums of the files below
                        arrays.npz        the episode in progress, the agent's memory, results of the round in progress
                        weights.*         networks, optimisers, generators (tf.train.Checkpoint)
+                       acting.*          with loop.overlap, the networks that a round is collected with
 
 A commit is written under another name, flushed, and renamed: it is there whole or not at all. The newest two stay, so
 that one which the disk has damaged gives way to the one before it, and so does the best one by evaluation.
@@ -22,7 +23,7 @@ from dreamer.run.files import discard, sync
 
 FORMAT = 1  # of the whole log directory; releases that know a smaller number refuse it
 KEPT = 2
-WEIGHTS = "weights"
+WEIGHTS, ACTING = "weights", "acting"
 _STATE, _ARRAYS = "state.json", "arrays.npz"
 _NAME = re.compile(r"\d{6,}")
 _LEFTOVER = re.compile(r"\.\d{6,}\.(partial|old|damaged)")  # of a process that was killed
@@ -47,7 +48,7 @@ class Commits:
         self._folder = Path(folder)
 
     def write(self, state: Mapping, arrays: Mapping[str, np.ndarray], write_weights: Callable[[Path], None]) -> Path:
-        """Commit a state and return its folder; write_weights(prefix) writes the files that begin with `prefix`.
+        """Commit a state and return its folder; write_weights(prefix) writes files beside `prefix`.
 
         state: JSON values; state["score"] is the return where the weights have just been evaluated, else None.
         Raises OSError where the disk refuses: what was committed before is untouched then.

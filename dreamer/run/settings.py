@@ -46,7 +46,7 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
         if key in {changed[0] for changed in saved.diff(given)}
     ]
     given = given.replace(
-        **{key: saved.flat()[key] for key in config.filled_in(path) if given.flat()[key] == _default(key)}
+        **{key: saved.flat()[key] for key in config.filled_in(path) if given.flat()[key] == config.key(key).value}
     )
     if saved.precision == "auto":  # releases up to 0.1 wrote down what was asked for
         saved = saved.replace(precision=_recorded_precision(logdir) or "auto")
@@ -94,17 +94,19 @@ def exclusive(logdir: Path) -> Iterator[None]:
                         folder.rmdir()
 
 
+def before(name: str) -> Any:
+    """What runs did that are older than the key of this name; None for what has always been a key, or is none."""
+    return next((key.before for key in config.describe() if key.name == name), None)
+
+
 def yaml(value: object) -> str:
     """A value as it is written on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_allowed(allowed: Iterable[str]) -> None:
-    keys = {key.name: key for key in config.describe()}
     for name in allowed:
-        if name not in keys:
-            config.load([], {name: ""})  # says what is nearest
-        if keys[name].resume == config.FIXED:
+        if config.key(name).resume == config.FIXED:
             raise SettingsError(
                 f"--resume.allow {name}: this key cannot change on a resume, it is part of what has been learned"
             )
@@ -140,10 +142,6 @@ def _recorded_precision(logdir: Path) -> str | None:
         return next(json.loads(line)["precision"] for line in reversed(lines) if line.strip())
     except (OSError, ValueError, TypeError, KeyError, StopIteration):
         return None
-
-
-def _default(name: str) -> Any:
-    return next(key.value for key in config.describe() if key.name == name)
 
 
 def _refusal(logdir: Path, refused: list[tuple[str, Any, Any]], keys: Mapping[str, config.Key]) -> str:

@@ -7,6 +7,7 @@ environment     o_0               o_1              o_2
 stored          (o_0, 0, 0)      (o_1, a_1, r_1)  (o_2, a_2, r_2)
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ Episode = dict[str, np.ndarray]  # arrays [L, ...] by name
 
 
 class Agent(Protocol):
-    """What a driver asks of an agent."""
+    """What a driver asks of an agent; Streams ask for initial(rows) and act_rows where it has a memory, see agents."""
 
     def initial(self) -> Any:
         """Carry before the first step of an episode stream."""
@@ -32,16 +33,17 @@ class Agent(Protocol):
 class Driver:
     """One stream of episodes of one agent in one environment.
 
-    explore is handed to the agent; seed_of(n) is the seed of the n-th episode that this driver begins.
+    explore is handed to the agent; seed_of(n) is the seed of the n-th episode that this driver begins. action: chosen
+    and not taken yet, because the environment failed before; None where one is to be chosen.
     """
 
     def __init__(self, env: Env, agent: Agent, *, explore: bool, seed_of: Callable[[int], int]):
-        self._env, self._agent, self._explore, self._seed_of = env, agent, explore, seed_of
+        self.env, self.agent, self.explore, self._seed_of = env, agent, explore, seed_of
         self._begun = 0
         self._steps: list[dict[str, Any]] = []
         self._carry: Any = None
-        self._action: Any = None  # chosen, but the environment failed before it was taken
-        # (seed, actions) of every episode since the environment last began anew
+        self.action: Any = None
+        # (seed, actions) of the episode in progress and those before it since the environment last began anew
         self._past: list[tuple[int, list[np.ndarray]]] = []
 
     @property
@@ -55,19 +57,42 @@ class Driver:
         Where the environment raises, the next call goes on with the action that was chosen then.
         """
         if not self._steps:
-            self._reset()
-        if self._action is None:
-            self._action, self._carry = self._agent.act(self._steps[-1], self._carry, self._explore)
-        self._steps.append({**self._env.step(self._action), "action": self._action})
-        self._past[-1][1].append(self._action)
-        self._action = None
+            seed = self.seed()
+            self.begin(seed, self.env.reset(seed=seed))
+            self._carry = self.agent.initial()
+        if self.action is None:
+            self.action, self._carry = self.agent.act(self._steps[-1], self._carry, self.explore)
+        return self.take(self.env.step(self.action))
+
+    # What a step consists of, for Streams.
+
+    @property
+    def observation(self) -> Mapping[str, Any] | None:
+        """The newest step of the episode in progress; None between two episodes."""
+        return self._steps[-1] if self._steps else None
+
+    def seed(self) -> int:
+        """The seed of the episode that is to begin."""
+        return self._seed_of(self._begun)
+
+    def begin(self, seed: int, step: dict) -> None:
+        """Begin the episode of a seed with its first step."""
+        self._begun += 1
+        self._past.append((seed, []))
+        self._steps = [{**step, "action": np.zeros(self.env.action_space.size, np.float32)}]
+
+    def take(self, step: dict) -> Episode | None:
+        """Take in the step that the chosen action led to. Returns the episode it finished, or None."""
+        self._steps.append({**step, "action": self.action})
+        self._past[-1][1].append(self.action)
+        self.action = None
         return self._finish() if self._steps[-1]["is_last"] else None
 
     def cut(self) -> Episode | None:
         """End the episode in progress here, as a time limit would, and return it; None if there is no step to keep."""
-        self._action = None
+        self.action = None
         if len(self._steps) < 2:
-            self._steps = []
+            self._end()
             return None
         self._steps[-1] = {**self._steps[-1], "is_last": np.bool_(True)}
         return self._finish()
@@ -75,15 +100,21 @@ class Driver:
     def use(self, agent: Agent) -> None:
         """Let `agent` act from the next episode on; what the environment has lived through stays known."""
         assert not self._steps, "an episode is in progress"
-        self._agent = agent
+        self.agent = agent
 
     def drop(self, env: Env) -> None:
         """Forget the episode in progress and go on in `env`, which takes the place of one that failed."""
-        self._env, self._steps, self._action, self._past = env, [], None, []
+        self.env, self._steps, self.action, self._past = env, [], None, []
+
+    def copy(self) -> "Driver":
+        """A driver whose `state` stays what it is now, however this one goes on."""
+        copied = copy.copy(self)
+        copied._steps, copied._past = list(self._steps), [(seed, list(actions)) for seed, actions in self._past]
+        return copied
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as a dict of arrays by name."""
-        past = self._past if self._steps or getattr(self._env, "goes_on", False) else []
+        past = self._past
         arrays = {
             "begun": np.int64(self._begun),
             "seeds": np.array([seed for seed, _ in past], np.int64),
@@ -95,8 +126,8 @@ class Driver:
             for number, value in enumerate(tf.nest.flatten(self._carry)):
                 if value is not None:
                     arrays[f"carry/{number}"] = np.asarray(value)
-        if self._action is not None:
-            arrays["action"] = self._action
+        if self.action is not None:
+            arrays["action"] = self.action
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -113,10 +144,10 @@ class Driver:
         past = np.split(arrays["actions"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["lengths"]) else []
         self._past = [(int(seed), list(actions)) for seed, actions in zip(arrays["seeds"], past, strict=True)]
         if self._steps:
-            structure = self._agent.initial()
+            structure = self.agent.initial()
             carry = [arrays.get(f"carry/{number}") for number in range(len(tf.nest.flatten(structure)))]
             self._carry = tf.nest.pack_sequence_as(structure, [c if c is None else tf.constant(c) for c in carry])
-            self._action = arrays.get("action")
+            self.action = arrays.get("action")
         try:
             return self._live_through_it_again()
         except WorkerDied:
@@ -127,7 +158,7 @@ class Driver:
     def _live_through_it_again(self) -> bool:
         steps = []
         for seed, actions in self._past:
-            steps = [self._env.reset(seed=seed), *(self._env.step(action) for action in actions)]
+            steps = [self.env.reset(seed=seed), *(self.env.step(action) for action in actions)]
         return not self._steps or (
             len(steps) == len(self._steps)
             and all(
@@ -135,18 +166,15 @@ class Driver:
             )
         )
 
-    def _reset(self) -> None:
-        if not getattr(self._env, "goes_on", False):
+    def _end(self) -> list[dict[str, Any]]:
+        """The steps of the episode, which is over."""
+        steps, self._steps = self._steps, []
+        if not getattr(self.env, "goes_on", False):
             self._past = []
-        seed = self._seed_of(self._begun)
-        observation = self._env.reset(seed=seed)
-        self._begun += 1
-        self._past.append((seed, []))
-        self._carry = self._agent.initial()
-        self._steps = [{**observation, "action": np.zeros(self._env.action_space.size, np.float32)}]
+        return steps
 
     def _finish(self) -> Episode:
-        steps, self._steps = self._steps, []
+        steps = self._end()
         episode = _stack(steps)
         episode["discount"] = 1.0 - episode["is_terminal"].astype(np.float32)
         return episode

@@ -9,6 +9,7 @@ import numpy as np
 from dreamer.envs import Env
 from dreamer.results import video
 from dreamer.training.driver import Driver, Episode, episode_return
+from dreamer.training.streams import Streams
 from dreamer.types import Batch
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def errors_against_horizon(
 
 
 class Evaluator:
-    """Evaluates an agent in an environment of its own and writes what came out below `logdir`.
+    """Evaluates an agent in environments of its own and writes what came out below `logdir`.
+
+    envs: as many episodes are played at once.
 
     videos/ gets the first episode (MP4) and the open-loop prediction of it (GIF), both
     named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
@@ -85,7 +88,7 @@ class Evaluator:
 
     def __init__(
         self,
-        env: Env,
+        envs: Sequence[Env],
         logdir: Path,
         logger: "Logger",
         *,
@@ -94,26 +97,44 @@ class Evaluator:
         task: str,
         tanh_rewards: bool = False,
     ):
-        self._env, self._logdir, self._logger = env, logdir, logger
+        self._envs, self._logdir, self._logger = list(envs), logdir, logger
         self._episodes, self._seed_of, self._tanh_rewards = episodes, seed_of, tanh_rewards
         self._task = task
 
-    def use(self, env: Env) -> None:
-        """Evaluate in `env` from now on; the one before is closed."""
-        self._env.close()
-        self._env = env
+    def rebuild(self, new: Callable[[], Env]) -> None:
+        """Evaluate in environments that `new` makes from now on; those before are closed."""
+        for env in self._envs:
+            env.close()
+        self._envs = [new() for _ in self._envs]
 
     def run(self, agent: Any, frames: int, stopped: Callable[[], object] = lambda: False) -> float | None:
-        """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile."""
-        driver = Driver(self._env, agent, explore=False, seed_of=lambda n: self._seed_of(frames, n))
-        episodes: list[Episode] = []
-        while len(episodes) < self._episodes:
+        """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile.
+
+        Raises EnvError where an environment fails.
+        """
+        begun: list[int] = []  # by which stream, in the order of episodes
+
+        def stream(number: int, env: Env) -> Driver:
+            def seed_of(n: int) -> int:
+                begun.append(number)
+                return self._seed_of(frames, len(begun) - 1)
+
+            return Driver(env, agent, explore=False, seed_of=seed_of)
+
+        streams = Streams([stream(number, env) for number, env in enumerate(self._envs)])
+        played: dict[int, Episode] = {}
+        while len(played) < self._episodes:
             if stopped():
                 return None
-            if episode := driver.step():
-                if episodes:
+            for number, episode in streams.step(lambda playing: len(begun) < self._episodes).items():
+                # The last that its stream has begun.
+                at = max(n for n, by in enumerate(begun) if by == number)
+                if at:
                     del episode["image"]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
-                episodes.append(episode)
+                played[at] = episode
+            for error in streams.failed.values():
+                raise error
+        episodes = [played[n] for n in range(self._episodes)]
         returns = [episode_return(episode) for episode in episodes]
         metrics: dict[str, Any] = {
             "eval/return": np.mean(returns),

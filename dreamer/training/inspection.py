@@ -19,7 +19,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dreamer import envs, keys, seeds
-from dreamer.agents import RunError, variant
+from dreamer.agents import PLANNER, RunError, variant
+from dreamer.config import Config
 from dreamer.results import video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
@@ -47,16 +48,28 @@ class Restored(NamedTuple):
 
 
 def evaluate(
-    config: keys.Keys, logdir: Path, *, episodes: int, seed: int, best: bool = False, video_path: Path | None = None
+    config: Config,
+    logdir: Path,
+    *,
+    episodes: int,
+    seed: int,
+    best: bool = False,
+    video_path: Path | None = None,
+    agent: str | None = None,
 ) -> None:
     """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
 
-    video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers.
+    video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers. agent: the
+    method that acts with the run's networks, PLANNER, instead of the run's own; its JSON file has a name of its own.
     Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
     """
+    if agent == PLANNER:
+        _need_world_model(config, logdir, "plan")
+        if config.planner.value and config.method == PLANNER:
+            raise RunError(f"--planner.value: {logdir} is a run of {PLANNER}, which has no value network")
     returns, lengths = [], []
     shown: list[tuple[np.ndarray, np.ndarray]] = []
-    with _restored(config, logdir, seed, best) as run:
+    with _restored(config, logdir, seed, best, agent) as run:
         for episode in _play(run, config, episodes, seed):
             returns.append(episode_return(episode))
             lengths.append(len(episode["reward"]) - 1)
@@ -78,9 +91,13 @@ def evaluate(
         "returns": returns,
         "lengths": lengths,
     }
-    with replacing(logdir / layout.EVALUATION) as path:
+    written = logdir / layout.EVALUATION
+    if agent:
+        result |= {"agent": agent, **{f"planner.{key}": value for key, value in dict(config.planner).items()}}
+        written = written.with_stem(f"{written.stem}-{agent}")
+    with replacing(written) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
-    _say(logdir / layout.EVALUATION)
+    _say(written)
     if video_path:
         longest = max(len(images) for images, _ in shown)
         video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), video.episode_fps(longest))
@@ -88,7 +105,7 @@ def evaluate(
 
 
 def imagine(
-    config: keys.Keys, logdir: Path, *, out: Path, episodes: int, horizon: int, seed: int, best: bool = False
+    config: Config, logdir: Path, *, out: Path, episodes: int, horizon: int, seed: int, best: bool = False
 ) -> None:
     """Let the world model see CONTEXT steps of each of `episodes` episodes and predict up to `horizon` more.
 
@@ -96,10 +113,12 @@ def imagine(
     episode and so that they end with the last one. out (.gif or .mp4) shows truth, model, error and rewards; the mean
     errors are printed. Raises RunError for a run without a world model, or episodes that are too short, and FAULTS.
     """
-    if config.method == "random":
-        raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could imagine")
-    if config.model.observation != "pixels":
-        raise RunError(f"{logdir} has model.observation {config.model.observation}: its world model predicts no images")
+    _need_world_model(config, logdir, "imagine")
+    if config.model.observation != "pixels" and not config.model.probe_decoder:
+        raise RunError(
+            f"{logdir} has model.observation {config.model.observation}: its world model predicts no images, and "
+            "model.probe_decoder, which would have learned to draw its states, is false"
+        )
     with _restored(config, logdir, seed, best) as run:
         played = list(_play(run, config, episodes, seed))
     shortest = min(len(episode["reward"]) for episode in played)
@@ -134,6 +153,11 @@ def imagine(
     _say(out)
 
 
+def _need_world_model(config: keys.Keys, logdir: Path, what: str) -> None:
+    if config.method == "random":
+        raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could {what}")
+
+
 def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:
     """First steps of a window of each episode: from the start of the first to the end of the last one."""
     places = np.linspace(0, 1, len(episodes))
@@ -141,15 +165,23 @@ def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> 
 
 
 @contextlib.contextmanager
-def _restored(config: keys.Keys, logdir: Path, seed: int, best: bool) -> Iterator[Restored]:
+def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str | None = None) -> Iterator[Restored]:
     with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
         agent, frames, is_best = restore_agent(
-            config, logdir, env.action_space, seed=seeds.derive(seed, "inspect_agent"), best=best, report=_say
+            config.replace(method=acting) if acting else config,
+            logdir,
+            env.action_space,
+            seed=seeds.derive(seed, "inspect_agent"),
+            best=best,
+            report=_say,
         )
         updates = int(getattr(agent, "updates", 0))
         trained = f"after {frames:,} frames, {counted(updates, 'update')}" if updates else "without training"
         trained += ", the best state kept" if is_best else ""
-        _say(f"{config.task}, {variant(config)} of seed {config.seed} {trained}; episodes of evaluation seed {seed}")
+        how = f", actions planned by {acting}" if acting else ""
+        _say(
+            f"{config.task}, {variant(config)} of seed {config.seed} {trained}{how}; episodes of evaluation seed {seed}"
+        )
         yield Restored(env, agent, frames, updates, is_best)
 
 

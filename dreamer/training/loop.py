@@ -6,6 +6,9 @@
     stage    prefill   train,     collect        train,           collect        train, ...
                        evaluate                  evaluate                        evaluate
 
+With loop.overlap the frames of `collect` are collected ahead, in a thread that begins with the updates before them (see
+`ahead`), and the stage takes them over.
+
 Each stage can be left at any step and entered again. Where the run is, and everything that decides how it goes on, is
 one state, which `recorder.Recorder` commits: the run that is stopped and the run that is not end the same.
 """
@@ -14,7 +17,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +26,34 @@ import tensorflow as tf
 
 from dreamer import envs, seeds
 from dreamer.agents import towers
-from dreamer.agents.build import build_agent
+from dreamer.agents.build import beside_training, build_agent
 from dreamer.agents.random import Random
 from dreamer.config import Config
 from dreamer.envs.wrappers import Checked
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
 from dreamer.run import layout
-from dreamer.run.commits import CommitError
+from dreamer.run.commits import ACTING, CommitError
 from dreamer.run.settings import Settings
 from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine, xla
+from dreamer.training.ahead import Ahead
 from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
 from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
-from dreamer.training.restore import write_weights
+from dreamer.training.restore import copy_networks, write_weights
+from dreamer.training.streams import Streams
+from dreamer.training.transfer import NO_RUN, take_networks
 from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
+AHEAD = "acting ahead"  # the part of the time in which the thread of loop.overlap acts
 COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
+POLL = 0.1  # seconds until a stop is noticed while the thread that acts is waited for
 
 
 def train(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> int:
@@ -110,12 +118,16 @@ class Stopwatch:
             self._seconds[name] += time.monotonic() - start
 
     def take(self) -> tuple[dict[str, float], float]:
-        """({name: share of the time since the last take}, that time in seconds); starts anew."""
+        """({name: share of the time since the last take}, that time in seconds); starts anew.
+
+        The time of AHEAD is that of another thread, and becomes `overlap`: that of it in which this one did not wait.
+        """
         now = time.monotonic()
         elapsed, self._start = now - self._start, now
-        shares = {name: seconds / elapsed for name, seconds in self._seconds.items()}
-        self._seconds.clear()
-        return shares, elapsed
+        spent, self._seconds = dict(self._seconds), collections.defaultdict(float)  # another thread may be adding
+        if ahead := spent.pop(AHEAD, 0.0):
+            spent["overlap"] = max(0.0, ahead - spent.get("acting", 0.0))
+        return {name: seconds / elapsed for name, seconds in spent.items()}, elapsed
 
 
 class Run:
@@ -134,31 +146,49 @@ class Run:
         self._config, self._logdir, self._recorder, self._profile = config, logdir, recorder, profile
         self._state, self._resources, self._stops = recorder.state, resources, stops
         self._store: EpisodeStore
-        self._driver: Driver
+        self._envs: list[Checked]
+        self._streams: Streams
+        self._ahead: Ahead | None = None  # the streams are its own then
         self._agent: Any  # Dreamer, PlaNet or Random
+        self._acting: Any  # what collects: the same, or with loop.overlap another one that is given its weights
         self._batches: Iterator[Batch] | None = None
         self._traced = self._in_round = False
         self._stopwatch = Stopwatch()
 
     @property
     def frames(self) -> int:
-        """Environment frames collected, those of the episode in progress included."""
-        return self._store.frames + self._driver.steps * self._config.env.action_repeat
+        """Environment frames collected, those of the episode in progress included, but not those ahead."""
+        if self._ahead:
+            return self._ahead.began
+        return self._store.frames + self._streams.steps * self._config.env.action_repeat
 
     @property
     def _updates(self) -> int:
         return int(self._agent.updates) if self._learns else 0
 
+    @property
+    def _overlaps(self) -> bool:
+        return bool(self._config.loop.overlap and self._learns)
+
     def open(self) -> None:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
-        self._env, eval_env = self._new_env(training=True), self._new_env(training=False)
-        self._agent = build_agent(config, self._env.action_space, seed=seeds.derive(config.seed, "agent"))
-        self._seed_agent = Random(self._env.action_space, seed=seeds.derive(config.seed, "prefill"))
+        count = config.envs.count
+        self._envs = [self._new_env(training=True) for _ in range(count)]
+        eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
+        action_space = self._envs[0].action_space
+        self._agent = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
+        self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
             towers.spread(self._agent, config)
-            self._recorder.read_weights(self._agent)
+        if self._learns and not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
+            self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+        self._acting, self._of_this_round = self._agent, False
+        if self._overlaps:
+            with beside_training():
+                self._acting = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
+            self._of_this_round = self._recorder.read_acting(self._acting)
         episodes: dict[str, Any] = {
             "directory": self._logdir / layout.EPISODES,
             "action_repeat": config.env.action_repeat,
@@ -191,7 +221,7 @@ class Run:
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
         )
         self._evaluator = Evaluator(
-            eval_env,
+            eval_envs,
             self._logdir,
             self._logger,
             episodes=config.loop.eval_episodes,
@@ -200,8 +230,9 @@ class Run:
             tanh_rewards=config.replay.tanh_rewards,
         )
         if self._state.stage != "prefill":
-            self._recorder.write_random(self._env.whole_games)
+            self._recorder.write_random(self._envs[0].whole_games)
         self._drive()
+        self._resources.callback(self._leave_ahead)
         self._go_on_with_the_episode()
         if self._state.stage == "finished":  # with fewer steps than now
             self._collect_next()
@@ -248,7 +279,8 @@ class Run:
         )
 
     def _make_env(self, training: bool) -> Checked:
-        return envs.make(self._config.suite, self._config.task, training=training, **self._config.env)
+        beside = self._config.envs.count > 1
+        return envs.make(self._config.suite, self._config.task, training=training, beside=beside, **self._config.env)
 
     def _make_windows(self) -> Windows:
         replay = self._config.replay
@@ -268,23 +300,32 @@ class Run:
         return self._seed_agent if self._state.stage == "prefill" or self._learns else self._agent
 
     def _drive(self) -> None:
-        """A new stream of episodes, by the agent of this stage; seeds count in frames, and in failures."""
-        agent = self._seed_agent if self._state.stage == "prefill" else self._agent
-        self._driver = Driver(
-            self._env,
-            agent,
-            explore=True,
-            seed_of=lambda begun: seeds.derive(self._config.seed, "collect", self._store.frames, self._state.dropped),
-        )
+        """New streams of episodes, by the agent of this stage; seeds count in streams, frames, and failures."""
+        agent = self._seed_agent if self._state.stage == "prefill" else self._acting
+
+        def stream(number: int, env: Checked) -> Driver:
+            def seed_of(begun: int) -> int:
+                frames, dropped = self._episode()
+                return seeds.derive(self._config.seed, "collect", frames, number << 32 | dropped)
+
+            return Driver(env, agent, explore=True, seed_of=seed_of)
+
+        self._streams = Streams([stream(number, env) for number, env in enumerate(self._envs)])
+
+    def _episode(self) -> tuple[int, int]:
+        """What the seed of the next episode counts: frames of the finished ones, and failures."""
+        if self._ahead:
+            return self._ahead.stored, self._state.dropped + self._ahead.dropped
+        return self._store.frames, self._state.dropped
 
     def _go_on_with_the_episode(self) -> None:
-        if not self._recorder.episode or self._driver.restore(self._recorder.episode):
+        if not self._recorder.episode or not (strayed := self._streams.restore(self._recorder.episode)):
             return
         self._progress.message(
             f"{self._config.task} did not repeat itself, so that the episode in progress ends here: the run goes on, "
             "but not exactly as it would have without the stop."
         )
-        self._keep_cut_episode()
+        self._keep_cut_episodes(strayed)
 
     def _prefill(self) -> None:
         """Whole episodes of random actions until there are enough frames; the last one is cut where the run ends."""
@@ -294,19 +335,26 @@ class Run:
         while self._store.frames < enough and self.frames < self._config.steps:
             if self._stops.signal:
                 return
-            if episode := self._step():
+            for episode in self._step(self._fits_into_prefill):
                 self._state.random_returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
-        self._keep_cut_episode()
+        self._keep_cut_episodes()
         # Episodes of one life are not written down: figures set these returns beside evaluations of whole games.
-        self._recorder.write_random(self._env.whole_games)
+        self._recorder.write_random(self._envs[0].whole_games)
         self._state.since, self._state.due = enough, self._config.loop.pretrain
         self._state.stage = "train"
-        self._driver.use(self._agent)  # In the same game, where one goes on after the loss of a life.
+        self._streams.use(self._acting)  # In the same game, where one goes on after the loss of a life.
         self._commit()
+
+    def _fits_into_prefill(self, playing: int) -> bool:
+        """Whether another random episode may be needed, though those in progress be as long as they can."""
+        return self._store.frames + playing * self._config.env.time_limit < self._state.prefill
 
     def _train(self) -> None:
         """The updates that are due, and a line of metrics for the round."""
+        if self._overlaps and self.frames < self._config.steps:
+            self._set_target()
+            self._go_ahead()
         metrics = self._update() if self._learns else {}
         if self._in_round:
             return
@@ -347,7 +395,9 @@ class Run:
                 batch = next(self._batches)
             with self._profiler.update(), self._stopwatch.part("training"), self._tracing():
                 done.append(self._agent.train(batch))
-            self._progress.update(self.frames, due - count + len(done))  # To read a variable is to wait for a GPU.
+            # To read a variable is to wait for a GPU.
+            self._progress.update(self._ahead.frames if self._ahead else self.frames, due - count + len(done))
+            self._mend()
         if not done:
             return {}
         with self._stopwatch.part("training"):  # A GPU computes while the host goes on, until a result is asked for.
@@ -402,7 +452,8 @@ class Run:
             score = self._evaluator.run(self._agent, self.frames, stopped=lambda: self._stops.signal)
         except envs.EnvError as error:
             self._retry(error, "the evaluation begins again")
-            self._evaluator.use(self._new_env(training=False))
+            self._state.retried += 1
+            self._evaluator.rebuild(lambda: self._new_env(training=False))
         finally:
             if score is None:  # It will be made as a whole.
                 self._agent.random.state.assign(draws) if self._learns else self._agent.restore(draws)
@@ -410,52 +461,121 @@ class Run:
 
     def _collect_next(self) -> None:
         self._state.stage = "collect"
+        self._set_target()
+
+    def _set_target(self) -> None:
         self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
 
     def _collect(self) -> None:
         """Frames up to the target, rounded up to agent steps, with the exploring agent."""
         updates = self._updates
-        target = min(self._state.target, self._config.steps)  # which may be fewer than when it was set
         with self._stopwatch.part("acting"):
-            while self.frames < target and not self._stops.signal:
-                if episode := self._step():
-                    self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+            if self._overlaps and self.frames < self._target:
+                self._take_over(updates)
+            while self.frames < self._target and not self._stops.signal:
+                for episode in self._step():
+                    self._note(episode)
                 self._progress.update(self.frames, updates)
-        if self.frames >= target:
+        if self.frames >= self._target:
             if self.frames >= self._config.steps:
-                self._keep_cut_episode()
+                self._keep_cut_episodes()
             self._state.stage = "train"
 
-    def _step(self) -> Episode | None:
-        """One agent step; the episode that it finished, which is stored then, or None."""
-        try:
-            episode = self._driver.step()
-        except envs.EnvError as error:
-            self._retry(error, f"its episode of {self._driver.steps} steps dropped")
-            self._env.close()
-            self._env = self._new_env(training=True)
-            self._driver.drop(self._env)
-            self._state.dropped += 1
-            return None
-        if episode:
+    @property
+    def _target(self) -> int:
+        return min(self._state.target, self._config.steps)  # which may be fewer than when the target was set
+
+    def _note(self, episode: Episode) -> None:
+        self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+
+    def _go_ahead(self) -> None:
+        """Begin to collect in a thread, with the policy as it is now; as it was where a state of the round goes on."""
+        if self._ahead:
+            return
+        if not self._of_this_round:
+            copy_networks(self._agent, self._acting)
+        self._of_this_round = False
+        # Draws that depend on the round alone, and on no other one: no other agent's seed has frames in it.
+        self._acting.random.reset_from_seed(seeds.derive(self._config.seed, "agent", self.frames))
+        self._ahead = Ahead(
+            self._streams,
+            stored=self._store.frames,
+            target=self._target,
+            action_repeat=self._config.env.action_repeat,
+            part=self._part_ahead,
+        )
+        self._ahead.start()
+
+    @contextlib.contextmanager
+    def _part_ahead(self) -> Iterator[None]:
+        with beside_training(), self._stopwatch.part(AHEAD):
+            yield
+
+    def _take_over(self, updates: int) -> None:
+        """Wait for what is collected ahead, unless a stop comes first, and make it part of the run."""
+        self._go_ahead()
+        assert self._ahead
+        while not self._ahead.finished.wait(POLL) or self._ahead.error:
+            if self._stops.signal:
+                return
+            self._mend()
+            self._progress.update(self._ahead.frames, updates)
+        ahead, self._ahead = self._ahead, None
+        self._state.dropped += ahead.dropped
+        self._state.retried += ahead.dropped
+        for episode in ahead.episodes:
             self._store.add(episode)
-        return episode
+            self._note(episode)
+
+    def _mend(self) -> None:
+        """Look after the environment that collects ahead: raises what went wrong there, or builds it anew."""
+        if not self._ahead or not (error := self._ahead.error):
+            return
+        if not isinstance(error, envs.EnvError):
+            raise error
+        self._rebuild_failed()
+        self._ahead.start()
+
+    def _leave_ahead(self) -> None:
+        if self._ahead:
+            self._ahead.close(self._envs)
+
+    def _step(self, may_begin: Callable[[int], bool] = lambda playing: True) -> list[Episode]:
+        """One agent step in each environment. Returns the episodes that it finished, which are stored then."""
+        finished = list(self._streams.step(may_begin).values())
+        for episode in finished:
+            self._store.add(episode)
+        self._rebuild_failed()
+        return finished
+
+    def _rebuild_failed(self) -> None:
+        """Build the environments anew that have failed in the last step, and drop their episodes; see `_retry`."""
+        for number, error in self._streams.failed.items():
+            self._retry(error, f"its episode of {self._streams.steps_of(number)} steps dropped")
+            self._envs[number].close()
+            self._envs[number] = self._new_env(training=True)
+            self._streams.drop(number, self._envs[number])
+            if self._ahead:
+                self._ahead.dropped += 1
+            else:
+                self._state.dropped += 1
+                self._state.retried += 1
 
     def _retry(self, error: Exception, what: str) -> None:
-        """Count a failed environment that is to be built anew; raise the error where env.retries or a stop forbids."""
-        if self._stops.signal or self._state.retried >= self._config.env.retries:
+        """Say that a failed environment is built anew; raise the error where env.retries or a stop forbids."""
+        retried = self._state.retried + (self._ahead.dropped if self._ahead else 0)
+        if self._stops.signal or retried >= self._config.env.retries:
             raise error
-        self._state.retried += 1
         self._progress.message(
             f"The environment failed ({faults.one_line(error)}): built anew, {what}, "
-            f"retry {self._state.retried} of {self._config.env.retries}."
+            f"retry {retried + 1} of {self._config.env.retries}."
         )
 
     def _new_env(self, training: bool) -> Checked:
         return self._resources.enter_context(contextlib.closing(self._make_env(training)))
 
-    def _keep_cut_episode(self) -> None:
-        if episode := self._driver.cut():
+    def _keep_cut_episodes(self, numbers: Sequence[int] | None = None) -> None:
+        for episode in self._streams.cut(numbers):
             self._store.add(episode)
 
     def _commit(self, score: float | None = None) -> None:
@@ -469,7 +589,7 @@ class Run:
                 draws=self._windows.state(repeat_request=self._in_round),
                 random_draws=self._acting_randomly.state() if random else None,
                 sizes=self._logger.sizes(),
-                episode=self._driver.state(),
+                episode=(self._ahead.before if self._ahead else self._streams).state(),
                 write_weights=self._write_weights,
             )
             self._store.committed()
@@ -479,3 +599,5 @@ class Run:
         if self._learns:
             faults.check_weights(self._agent)
             write_weights(self._agent, prefix)
+        if self._ahead:
+            write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)

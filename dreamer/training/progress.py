@@ -174,7 +174,8 @@ class Outlook:
     """Seconds left: the frames, updates and evaluations that are still due, each at what one takes in this session.
 
     A run does one thing at a time, so that the time between two reports belongs to what has changed: frames, updates,
-    or an evaluation that has ended; what lies between (a checkpoint, say) belongs to the next of them. The first
+    or an evaluation that has ended; what lies between (a checkpoint, say) belongs to the next of them. Frames that are
+    collected beside updates take nothing. The first
     interval of each kind does not count, for it holds the start-up, or the tracing of a graph; nor do random frames
     once the agent has acted. The first evaluation, traced as well, counts until there is a second. Where this session
     has made none, one takes as long as its frames take when they are collected.
@@ -197,6 +198,8 @@ class Outlook:
         seconds = point.time - last.time
         if point.updates > last.updates:
             self._training.add(point.updates - last.updates, seconds)
+            if point.frames > last.frames:
+                self._acting.add(point.frames - last.frames, 0.0)
         elif point.frames > last.frames:
             (self._acting if point.updates else self._random).add(point.frames - last.frames, seconds)
 

@@ -11,7 +11,7 @@ import numpy as np
 from dreamer import keys
 from dreamer.agents import variant
 from dreamer.run import layout, legacy
-from dreamer.run.commits import WEIGHTS, Commit, CommitError, Commits
+from dreamer.run.commits import ACTING, WEIGHTS, Commit, CommitError, Commits
 from dreamer.run.files import replacing
 from dreamer.run.settings import Settings, settle
 from dreamer.training.restore import read_legacy_weights, read_weights
@@ -141,13 +141,25 @@ class Recorder:
             state.since += rounds * loop.train_every
             state.due += rounds * loop.train_updates
 
-    def read_weights(self, agent: Any) -> None:
-        """Load the committed weights, if there are any. Raises CommitError where they do not fit the agent."""
+    def read_weights(self, agent: Any) -> bool:
+        """Load the committed weights; whether there are any. Raises CommitError where they do not fit the agent."""
         if self._commit:
             read_weights(agent, self._commit.folder / WEIGHTS)
         elif self._legacy:
             self.draws = read_legacy_weights(agent, self._legacy)
             self.state.updates = int(agent.updates)
+        return bool(self._commit or self._legacy)
+
+    def read_acting(self, agent: Any) -> bool:
+        """Load the weights that frames were being collected with when the state was committed; False: with none.
+
+        Raises CommitError where they do not fit the agent.
+        """
+        prefix = self._commit.folder / ACTING if self._commit else None
+        if prefix is None or not prefix.with_suffix(".index").exists():
+            return False
+        read_weights(agent, prefix, only_networks=True)
+        return True
 
     def claim(self) -> None:
         """From here on files of the run are written: the settings, then what has gone beyond the state goes."""

@@ -21,10 +21,13 @@ from dreamer.types import ActionSpace
 _INPUT_KERNEL = 8  # among the variables of a world model; those before it are of the encoder's four convolutions
 
 
-def write_weights(agent: Dreamer | PlaNet, prefix: Path) -> None:
-    """Write everything of an agent that resuming needs to files that begin with `prefix`. Raises OSError."""
+def write_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool = False) -> None:
+    """Write everything of an agent that resuming needs to files that begin with `prefix`. Raises OSError.
+
+    only_networks leaves out optimisers and generators.
+    """
     try:
-        tf.train.Checkpoint(**agent.checkpoint()).write(str(prefix))
+        tf.train.Checkpoint(**(_networks(agent) if only_networks else agent.checkpoint())).write(str(prefix))
     except tf.errors.OpError as error:
         full = os.strerror(errno.ENOSPC)
         if full in error.message:  # among the names of TensorFlow's operations and temporary files
@@ -37,13 +40,7 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
 
     Raises CommitError where the files do not fit these networks.
     """
-    trackables = agent.checkpoint()
-    if only_networks:
-        trackables = {
-            name: trackable.network() if name.endswith("_optimizer") else trackable
-            for name, trackable in trackables.items()
-            if name != "random"
-        }
+    trackables = _networks(agent) if only_networks else agent.checkpoint()
     try:
         status = tf.train.Checkpoint(**trackables).read(str(prefix)).expect_partial()
         status.assert_existing_objects_matched()
@@ -55,6 +52,25 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
     # What a file that does not fit raises depends on where it does not.
     except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
+
+
+def _networks(agent: Dreamer | PlaNet) -> dict[str, Any]:
+    """What acting needs of `agent.checkpoint()`."""
+    return {
+        name: trackable.network() if hasattr(trackable, "network") else trackable
+        for name, trackable in agent.checkpoint().items()
+        if name != "random"
+    }
+
+
+def copy_networks(source: Dreamer | PlaNet, target: Dreamer | PlaNet) -> None:
+    """Let `target`, built with the same settings, act as `source` does now: weights and counted updates."""
+    sources, targets = source.checkpoint(), target.checkpoint()
+    for name, network in sources.items():
+        weights, copies = (getattr(of, "weights", ()) for of in (network, targets[name]))
+        for weight, copy in zip(weights, copies, strict=True):
+            copy.assign(weight)
+    target.updates.assign(source.updates)
 
 
 class RestoredAgent(NamedTuple):

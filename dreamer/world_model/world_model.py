@@ -36,6 +36,11 @@ def free_nats_per_state(kl: tf.Tensor, free_nats: float) -> tf.Tensor:
 FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
 
 
+def image_loss(decoder: Decoder, features: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """-ln p(o | s), a Normal of unit variance around a drawing. [..., F], [..., 64, 64, 3] uint8 -> [...]."""
+    return -normal(decoder(features), event_ndims=3).log_prob(preprocess(image))
+
+
 def contrastive_loss(features: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
     """-J_S of eq. 12: -ln q(s | o) + ln sum over o' of q(s | o'), o' being all images of the batch, o among them.
 
@@ -54,7 +59,8 @@ class WorldModel(keras.layers.Layer):
     """Encoder e(o_t), RSSM, what `observation` asks for, reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
 
     observation: "pixels" has a decoder p(o_t | s_t) (eq. 10), "contrastive" a state model q(s_t | o_t) on top of the
-    encoder (eq. 12), "none" neither: the reward alone says what a state must hold. The decoder is None without pixels.
+    encoder (eq. 12), "none" neither: the reward alone says what a state must hold. Without pixels the decoder is None,
+    or with probe_decoder one that only looks on: `loss` leaves it out and `probe_loss` has it.
     gamma is the discount factor that the discount head learns to multiply its targets with.
     """
 
@@ -69,6 +75,7 @@ class WorldModel(keras.layers.Layer):
         conv_depth: int,
         units: int,
         observation: str,
+        probe_decoder: bool,
         reward_layers: int,
         discount_head: bool,
         discount_layers: int,
@@ -78,6 +85,7 @@ class WorldModel(keras.layers.Layer):
         free_nats_per: str,
         gamma: float,
         seeds: Iterator[int],
+        probe_seeds: Iterator[int],
         name: str = "world_model",
     ):
         super().__init__(name=name)
@@ -91,6 +99,7 @@ class WorldModel(keras.layers.Layer):
         )
         self.decoder: Decoder | None = None
         self.state_head: MLP | None = None
+        self.probes = probe_decoder and observation != "pixels"
         if observation == "pixels":
             self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
         elif observation == "contrastive":
@@ -100,7 +109,20 @@ class WorldModel(keras.layers.Layer):
         self.discount_head: MLP | None = None
         if discount_head:
             self.discount_head = MLP(width, 1, layers=discount_layers, units=units, seeds=seeds, name="discount")
+        if self.probes:  # With seeds of its own: the weights of everything else are those of a model without it.
+            self.decoder = Decoder(width, depth=conv_depth, seeds=probe_seeds)
         self.built = True
+
+    @property
+    def model_variables(self) -> list[keras.Variable]:
+        """What `loss` trains: all but the probe's decoder."""
+        probe = {id(variable) for variable in self.probe_variables}
+        return [variable for variable in self.trainable_variables if id(variable) not in probe]
+
+    @property
+    def probe_variables(self) -> list[keras.Variable]:
+        """What `probe_loss` trains."""
+        return self.decoder.trainable_variables if self.decoder is not None and self.probes else []
 
     def observe(self, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
@@ -142,8 +164,8 @@ class WorldModel(keras.layers.Layer):
         posterior, prior = self._filter(embed, batch, noise)
         features = feature(posterior)
         losses = {"reward": -normal(self.reward(features), event_ndims=0).log_prob(batch.reward)}
-        if self.decoder is not None:
-            losses["image"] = -normal(self.decoder(features), event_ndims=3).log_prob(preprocess(batch.image))
+        if not (self.decoder is None or self.probes):
+            losses["image"] = image_loss(self.decoder, features, batch.image)
         if self.state_head is not None:
             losses["state"] = contrast(features, self.state_head(embed))
         if self.discount_head is not None:
@@ -167,6 +189,14 @@ class WorldModel(keras.layers.Layer):
     def kl_loss(self, kl: tf.Tensor) -> tf.Tensor:
         """The KL term of eq. 10. kl: [B, T], or what has the same mean where `free_nats_of_the_mean` -> scalar."""
         return self._kl_scale * self._after_free_nats(kl, self._free_nats)
+
+    def probe_loss(self, posterior: State, image: tf.Tensor) -> tf.Tensor:
+        """-ln p(o|s) of the probe's decoder, averaged over B and T: a scalar that depends on no other network.
+
+        posterior: State [B, T, ...], image: [B, T, 64, 64, 3] uint8.
+        """
+        assert self.decoder is not None
+        return tf.reduce_mean(image_loss(self.decoder, tf.stop_gradient(feature(posterior)), image))
 
     def open_loop(self, batch: Batch, noise: tf.Tensor, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
         """Images [B, T, 64, 64, 3] (None without decoder) and rewards [B, T] predicted after `context` observed steps.

@@ -17,6 +17,7 @@ MODEL = {
     "conv_depth": 2,
     "units": 16,
     "observation": "pixels",
+    "probe_decoder": False,
     "reward_layers": 2,
     "discount_head": False,
     "discount_layers": 2,

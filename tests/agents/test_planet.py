@@ -14,15 +14,16 @@ ACTIONS = 3
 def make_planet(model_settings):
     """A PlaNet with networks of a few units; keyword arguments replace single keys of the planner."""
 
-    def make(seed=0, noise=0.3, **planner):
+    def make(seed=0, noise=0.3, value=None, **planner):
         return PlaNet(
             ActionSpace(ACTIONS, False),
             model=model_settings,
-            planner={"horizon": 3, "candidates": 200, "best": 20, "iterations": 8} | planner,
+            planner={"horizon": 3, "candidates": 200, "best": 20, "iterations": 8, "value": False} | planner,
             optimizer={"epsilon": 1e-7, "clip": 1e6},
             explore={"noise": noise},
             gamma=0.9,
             seed=seed,
+            value=value,
         )
 
     return make
@@ -38,20 +39,19 @@ def carry_of(agent, count):
 
 @pytest.fixture
 def steer(monkeypatch):
-    """Replace an agent's world: what costs is the distance of an action from a point, in later steps from its opposite.
+    """Replace an agent's world: what costs is the distance of an action from a point, which differs from step to step.
 
-    The point is the tanh of the first entries of h in the state that was filtered.
+    The point is the tanh of the first entries of h, which begin as they were filtered and become -0.5 times as large.
     """
 
     def replace(agent):
-        def imagine(start, action, noise):
-            assert noise.shape == (*action.shape[:2], agent.world_model.rssm.stoch)
-            wanted = tf.tanh(start.deter[:, :ACTIONS])
-            signs = tf.constant([1.0] + [-1.0] * (action.shape[1] - 1))[:, None]
-            cost = tf.reduce_sum(tf.square(action - signs * wanted[:, None]), -1, keepdims=True)
-            return State(cost, cost, cost, tf.zeros([*action.shape[:2], agent.world_model.rssm.deter]))
+        def img_step(state, action, noise):
+            assert noise.shape == (len(action), agent.world_model.rssm.stoch)
+            wanted = tf.tanh(state.deter[:, :ACTIONS])
+            cost = tf.reduce_sum(tf.square(action - wanted), -1, keepdims=True)
+            return State(cost, cost, cost, -0.5 * state.deter)
 
-        monkeypatch.setattr(agent.world_model.rssm, "imagine", imagine)
+        monkeypatch.setattr(agent.world_model.rssm, "img_step", img_step)
         monkeypatch.setattr(agent.world_model, "reward", lambda features: -features[..., 0])
 
     return replace
@@ -101,7 +101,7 @@ def test_a_plan_adds_up_the_rewards_of_all_its_steps(make_planet, monkeypatch):
     """The reward of every successor counts once: the reward here is 1 a step, whatever is done."""
     agent = make_planet(candidates=4, best=2, iterations=1)
     seen = []
-    monkeypatch.setattr(agent.world_model, "reward", lambda features: tf.ones(features.shape[:2]))
+    monkeypatch.setattr(agent.world_model, "reward", lambda features: tf.ones(features.shape[:1]))
     monkeypatch.setattr(
         "dreamer.agents.planet.plan",
         lambda evaluate, noise, seeds, best: [seen.append(evaluate(noise[0], seeds[0])), noise[0, :, 0]][1],

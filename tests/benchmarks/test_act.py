@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import act, common
+from benchmarks import act, common, several, sleeping
 from dreamer import envs
+from dreamer.config import load
 from dreamer.training import loop
 
 # Rendering in software beside TensorFlow, which other tests import, would crash this process.
@@ -156,3 +157,40 @@ def test_the_policy_call_alone_of_any_suite(capsys):
     assert [len(row) for row in rows] == [3, 3]
     assert float(rows[0][1]) > 0
     assert re.fullmatch(r"policy calls, ours / tf.function: \d+\.\d\dx", lines[-1])
+
+
+def test_several_environments_are_compared_with_the_first_number_in_turns(monkeypatch, capsys):
+    """With a clock of its own: a step of all takes 2 s and 1 s for each environment."""
+    now, made = [0.0], []
+
+    class Stream:
+        failed = {}
+
+        def __init__(self, count):
+            self.count = count
+
+        def step(self):
+            now[0] += 2.0 + self.count
+            return {}
+
+    def make(config, count):
+        made.append((config.task, count))
+        return SimpleNamespace(action_space=None, close=lambda: None)
+
+    monkeypatch.setattr(several.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(several, "make", make)
+    monkeypatch.setattr(several, "together", lambda envs, agent: Stream(len(envs)))
+    monkeypatch.setattr(common, "set_up_tensorflow", lambda precision: None)
+    monkeypatch.setattr("dreamer.agents.build.build_agent", lambda *arguments, **keywords: object())
+    act.main(["--configs", "toy", "debug", "--envs", "1", "4", "--steps", "10", "--episodes", "3", "--sleep", "5"])
+    assert made == [(sleeping.TASK, 1), *4 * [(sleeping.TASK, 4)]]
+    lines = capsys.readouterr().out.splitlines()
+    assert re.split("  +", lines[-4]) == ["1", "0.3", "1.00x"]
+    assert re.split("  +", lines[-3]) == ["4", "0.7", "2.00x"]  # 3 s, and 6 s for four
+    assert lines[-1] == "agent steps a second of several environments / 1: 4: 2.00x"
+
+
+def test_several_toys_act_in_processes_of_their_own(monkeypatch):
+    monkeypatch.setattr(common, "set_up_tensorflow", lambda precision: None)
+    seen = several.measure(load(["toy", "debug"]), [1, 2], 5, 1, 0.0)
+    assert all(row["seconds"] > 0 and row["gain"] > 0 for row in seen.values())

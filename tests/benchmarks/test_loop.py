@@ -89,6 +89,31 @@ def test_a_run_is_measured_and_the_ratio_comes_last(train_in_here, capsys):
     assert ratio == pytest.approx(total / sum(float(parts[part][3]) for part in ("training", "acting")), rel=0.01)
 
 
+def test_with_and_without_overlap_rounds_of_training_and_acting_are_compared(monkeypatch, capsys):
+    """Five updates of 20 ms take as long as ten frames of 10 ms; the last round collects nothing beside."""
+    asked = []
+
+    def train(arguments, config, logdir, *, updates=None, **keys):
+        asked.append((config.env.time_limit, updates, keys))
+        overlaps = keys.get("loop__overlap") == "true"
+        shares = {"training": 0.8, "acting": 0.1, "overlap": 0.7} if overlaps else {"training": 0.5, "acting": 0.5}
+        done = updates or 10
+        seconds = [9.0, 9.0, *3 * [0.125 if overlaps else 0.02 * done + 0.1], 9.0]
+        return [line(100 + 10 * n, n * done, time, **shares) for n, time in enumerate(seconds)]
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(loop, "costs", lambda lines: {"training": 0.02, "acting": 0.01})
+    loop.main(["--configs", "toy", "debug", "--overlap", "--sleep", "5", "--round", "10", "--frames", "30"])
+    assert [(limit, updates) for limit, updates, _ in asked] == [(100, None), (100, 5), (100, 5)]
+    assert [keys.get("loop__overlap") for *_, keys in asked] == [None, "false", "true"]
+    assert all(keys["suite"] == "gym" and keys["loop__eval_every"] == 10**9 for *_, keys in asked)
+    text = capsys.readouterr().out.splitlines()
+    assert text[1] == "a step sleeps 5 ms, 30 frames, 5 updates per 10"
+    assert re.split("  +", text[-4]) == ["false", "50.0", "50.0%", "50.0%", "0.0%"]
+    assert re.split("  +", text[-3]) == ["true", "80.0", "80.0%", "10.0%", "70.0%"]
+    assert text[-1] == "frames a second, loop.overlap true / false: 1.60x"
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -14,10 +14,11 @@ class Scripted:
     """Episodes of three steps with reward equal to the step's number; `changes` replaces parts of steps, None drops.
 
     behave: what step() does instead of answering: "raise", "exit", "kill", "crash", "interrupt", "hang" or "shout".
-    marker: a file that is created before that.
+    marker: a file that is created before that. goes_on_at: the step after which the world goes on in another episode,
+    which whole_games then denies.
     """
 
-    def __init__(self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False):
+    def __init__(self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False, goes_on_at=None):
         if fail:
             raise RuntimeError("no such\n  level")
         self.observation_spaces = {"image": Space((64, 64, 3), "uint8"), "speed": Space((2,), "float32")}
@@ -27,7 +28,12 @@ class Scripted:
         self._changes = changes or {}
         self._behave = behave
         self._marker = marker
-        self._seed = 0
+        self._seed = self._count = 0
+        self._goes_on_at, self.whole_games = goes_on_at, goes_on_at is None
+
+    @property
+    def goes_on(self):
+        return self._count == self._goes_on_at
 
     def reset(self, seed=None):
         self._seed = self._seed if seed is None else seed

@@ -60,6 +60,27 @@ def test_is_the_environment_it_holds(start, scripted):
     assert [bool(remote["is_last"]) for remote, _ in pairs] == [False, False, False, True]
 
 
+def test_what_an_environment_says_about_its_episodes_arrives_too(start):
+    """As Atari does of a game that goes on after the loss of a life."""
+    assert Checked(start()).whole_games is True
+    env = Checked(start(goes_on_at=2))
+    assert env.whole_games is False
+    env.reset(1)
+    seen = []
+    for _ in range(3):
+        env.step(ACTION)
+        seen.append(env.goes_on)
+    assert seen == [False, True, False]
+
+
+def test_an_answer_can_be_asked_for_and_fetched_later(start, scripted):
+    worker, direct = Checked(start()), Checked(scripted())
+    for method, argument in (("reset", 3), ("step", ACTION)):
+        worker.send(method, argument)
+        answer = worker.receive()
+        np.testing.assert_array_equal(answer["image"], getattr(direct, method)(argument)["image"])
+
+
 def test_close_leaves_nothing_behind(start):
     before = set(os.listdir("/proc/self/fd"))
     worker = start()

@@ -178,3 +178,8 @@ def test_a_record_that_is_wrong_is_left_out_and_told(tmp_path, content):
 )
 def test_the_software_of_a_start_in_words(line, words):
     assert runs.software_in_words(line) == words
+
+
+def test_a_run_that_is_older_than_a_key_did_what_the_key_says():
+    older, newer = {"model.deter": 200}, {"model.deter": 200, "planner.horizon": 12, "loop.overlap": True, "x": 1}
+    assert runs.differences([older, newer]) == {"loop.overlap": [False, True], "x": [None, 1]}

@@ -106,7 +106,7 @@ class Silent:
 def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_path, tanh_rewards, predicted):
     logger = Silent()
     evaluator = Evaluator(
-        Rewarding(), tmp_path, logger, episodes=1, seed_of=lambda *at: 0, tanh_rewards=tanh_rewards, task="toy_x"
+        [Rewarding()], tmp_path, logger, episodes=1, seed_of=lambda *at: 0, tanh_rewards=tanh_rewards, task="toy_x"
     )
     assert evaluator.run(Predicting(), 100) == 30.0
     assert logger.metrics["eval/return"] == 30.0
@@ -116,13 +116,13 @@ def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_p
 
 def test_the_video_of_a_long_episode_is_half_as_large(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "_LONG", 11)
-    Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, task="toy_x").run(Predicting(), 100)
+    Evaluator([Rewarding()], tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, task="toy_x").run(Predicting(), 100)
     with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
         assert reader.get_meta_data()["size"] == (256, 288)
 
 
 def test_an_evaluation_leaves_a_large_video_of_its_episode_and_a_dream_with_its_legend(tmp_path):
-    Evaluator(Rewarding(), tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, task="toy_x").run(Predicting(), 100)
+    Evaluator([Rewarding()], tmp_path, Silent(), episodes=1, seed_of=lambda *at: 0, task="toy_x").run(Predicting(), 100)
     with imageio.get_reader(tmp_path / "videos" / "0000000100-episode.mp4") as reader:
         assert reader.get_meta_data()["size"] == (512, 544)
         assert reader.count_frames() == 11

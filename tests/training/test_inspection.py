@@ -121,6 +121,48 @@ def test_actions_are_the_mode(tmp_path, monkeypatch):
     assert seen == [False] * 25
 
 
+@pytest.mark.parametrize("value", [False, True])
+def test_planning_in_the_world_model_of_a_dreamer(value, tmp_path, capsys, monkeypatch):
+    """Its networks act, its own evaluation stays, and the value network counts where it is asked for."""
+    run, agents = make_run(tmp_path, seed=4), []
+    original = inspection.restore_agent
+    monkeypatch.setattr(
+        inspection, "restore_agent", lambda *args, **kw: agents.append(original(*args, **kw)) or agents[-1]
+    )
+    own = evaluate(run, tmp_path, capsys, episodes=2)[1]
+    plans = run.replace(**{"planner.horizon": 2, "planner.candidates": 9, "planner.value": value})
+    out, kept = evaluate(plans, tmp_path, capsys, episodes=2, agent="planet")
+    assert kept == own
+    planned = json.loads((tmp_path / "evaluation-planet.json").read_text())
+    expected = {"method": "dreamer", "agent": "planet", "planner.horizon": 2, "planner.candidates": 9}
+    assert (expected | {"planner.value": value, "eval_seed": 0, "updates": 14}).items() <= planned.items()
+    assert planned["returns"] != own["returns"]
+    assert "dreamer of seed 4 after 320 frames, 14 updates, actions planned by planet; episodes" in out
+    assert out.splitlines()[-1] == str(tmp_path / "evaluation-planet.json")
+    dreamer, planet = (restored.agent for restored in agents)
+    assert (planet.value is not None) == value
+    pairs = [(dreamer.world_model, planet.world_model)] + [(dreamer.value, planet.value)] * value
+    for one, other in pairs:
+        for a, b in zip(one.weights, other.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "plans", "complaint"),
+    [
+        ({"method": "random"}, {}, "is a run of random actions: there is no world model in it that could plan"),
+        ({"task": "dot_discrete"}, {}, "planet plans continuous actions, and those of dot_discrete are discrete"),
+        ({"method": "planet"}, {"planner.value": True}, "--planner.value: .* is a run of planet, which has no value"),
+        ({}, {"planner.best": 9}, "--planner.best: expected at most the 8 of planner.candidates, got 9"),
+    ],
+)
+def test_what_cannot_plan(changes, plans, complaint, tmp_path):
+    run = make_run(tmp_path, **changes).replace(**plans)
+    with pytest.raises(RunError, match=complaint):
+        inspection.evaluate(run, tmp_path, episodes=1, seed=0, agent="planet")
+    assert not list(tmp_path.glob("evaluation*"))
+
+
 @pytest.mark.parametrize(
     ("method", "task"), [("random", "dot"), ("random", "dot_discrete"), ("dreamer", "dot_discrete")]
 )

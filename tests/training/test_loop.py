@@ -1,5 +1,6 @@
 """The loop as a user meets it: whole runs of tiny networks on the toy task, interrupted in every way we know."""
 
+import contextlib
 import json
 import os
 import re
@@ -85,13 +86,16 @@ def test_random_episodes_end_where_the_run_does(tmp_path):
     assert [line["step"] for line in metrics(tmp_path)] == [60]
 
 
-@pytest.mark.parametrize("observation", ["contrastive", "none"])
-def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation):
-    assert train(tmp_path, model__observation=observation, steps=150) == 0
+@pytest.mark.parametrize(("observation", "probe"), [("contrastive", False), ("none", True)])
+def test_a_world_model_without_pixels_trains_and_predicts_rewards(tmp_path, observation, probe):
+    assert train(tmp_path, model__observation=observation, model__probe_decoder=probe, steps=150) == 0
     lines = metrics(tmp_path)
     assert ("train/state_loss" in lines[0]) == (observation == "contrastive")
+    assert "train/image_loss" not in lines[0]
     assert "eval/open_loop_reward_error" in lines[1]
-    assert not list((tmp_path / "videos").glob("*.gif"))
+    # Its dreams can be looked at where a probe draws them.
+    assert ("train/probe_loss" in lines[0]) == ("eval/open_loop_image_error" in lines[1]) == probe
+    assert bool(list((tmp_path / "videos").glob("*.gif"))) == probe
 
 
 def test_updates_follow_from_frames():
@@ -115,6 +119,26 @@ def test_evaluations_fall_on_a_grid_that_begins_with_the_prefill():
     # One that came late (the round before ended at 17,000) does not shift the grid.
     due = [evaluation_due(frames, 17000, first=5000, every=10000) for frames in (17000, 24000, 25000)]
     assert due == [False, False, True]
+
+
+def test_a_thread_that_acts_counts_where_the_main_one_does_not_wait_for_it(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    watch = loop.Stopwatch()
+
+    def spend(seconds, *parts):
+        with contextlib.ExitStack() as inside:
+            for part in parts:
+                inside.enter_context(watch.part(part))
+            now[0] += seconds
+
+    spend(5.0, "training", loop.AHEAD)
+    spend(2.0, "acting", loop.AHEAD)
+    spend(1.0, "training")
+    spend(2.0)
+    assert watch.take() == ({"training": 0.6, "acting": 0.2, "overlap": 0.5}, 10.0)
+    spend(1.0, "training")
+    assert watch.take() == ({"training": 1.0}, 1.0)
 
 
 def test_a_run_leaves_everything_that_is_promised(finished):
@@ -270,7 +294,7 @@ def test_planet_trains_a_world_model_and_goes_on_from_its_checkpoint(tmp_path):
     [
         (
             {"task": "dot_discrete"},
-            "--method planet plans continuous actions, and those of dot_discrete are discrete",
+            "planet plans continuous actions, and those of dot_discrete are discrete",
         ),
         ({"planner__best": 9}, "--planner.best: expected at most the 8 of planner.candidates, got 9"),
     ],

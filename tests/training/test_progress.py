@@ -335,3 +335,14 @@ def test_terminal_line_fits(monkeypatch, columns):
     assert max(map(len, stream.drawn())) < columns
     assert "1,000,100/1,000,000 frames  100%" in stream.drawn()[-1]
     assert ("cartpole_swingup_sparse" in stream.drawn()[-1]) == (columns == 200)
+
+
+def test_frames_that_are_collected_beside_updates_take_no_time_of_their_own():
+    """Rounds of 100 frames and 10 updates of 2 s, which hide all frames but the last ten, waited for in 5 s."""
+    outlook, now = Outlook(1000, 100, 0, 0, None), 0.0
+    for number in range(5):
+        for update in range(10):
+            outlook.add(Point(now := now + 2.0, 100 * number + 9 * update, 10 * number + update + 1))
+        outlook.add(Point(now := now + 5.0, 100 * number + 100, 10 * number + 10))
+    assert outlook.settled
+    assert outlook.left() == pytest.approx(50 * 2.0 + 5 * 5.0, rel=0.1)

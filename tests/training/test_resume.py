@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -151,6 +152,9 @@ KINDS = {
     "planet": {"method": "planet"},
     "random": {"method": "random"},
     "half": {"precision": "bfloat16"},
+    "overlap": {"loop.overlap": "true"},
+    "several": {"envs.count": "3"},
+    "several, discrete, overlap": {"envs.count": "2", "task": "dot_discrete", "loop.overlap": "true"},
 }
 
 
@@ -184,9 +188,9 @@ def test_random_actions_stopped_in_an_evaluation(random_whole, tmp_path, monkeyp
 
     use = loop.Evaluator.__init__
 
-    def note(self, env, *arguments, **options):
-        evaluating.append(env._env)
-        use(self, env, *arguments, **options)
+    def note(self, envs, *arguments, **options):
+        evaluating.append(envs[0]._env)
+        use(self, envs, *arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(toy.Dot, "step", stopping)
@@ -360,6 +364,100 @@ def test_a_run_whose_task_has_other_actions_now_is_refused_and_left_as_it_is(
     assert "does not fit the networks of this run's settings" in said[0]
 
 
+OVERLAP = config.load(["toy", "debug"], KEYS | KINDS["overlap"])
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("runs") / "overlapping"
+    assert train(OVERLAP, logdir) == 0
+    return left_behind(logdir)
+
+
+def delayed(monkeypatch, generator):
+    """Steps of the environment and updates take random times, so that now the one is faster and now the other."""
+    step, update = toy.Dot.step, loop.Progress.update
+
+    def slow(original, most):
+        def call(*arguments):
+            time.sleep(generator.uniform(0, most))
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr(toy.Dot, "step", slow(step, 0.02))
+    monkeypatch.setattr(loop.Progress, "update", slow(update, 0.04))
+
+
+@pytest.mark.parametrize("pieces", [0, 5])
+def test_time_decides_nothing_where_collecting_and_training_overlap(pieces, overlapping, tmp_path, monkeypatch):
+    generator = np.random.default_rng(6 + pieces)
+    delayed(monkeypatch, generator)
+    train_in_pieces(OVERLAP, tmp_path / "run", generator, pieces)
+    assert_equal(left_behind(tmp_path / "run"), overlapping)
+
+
+def test_what_overlaps_is_another_run(overlapping, uninterrupted):
+    """The policy that collects is one round older; frames, updates and evaluations are counted as ever."""
+    random = [name for name in overlapping["episodes"] if int(name[:10]) < 90]
+    assert {name: overlapping["episodes"][name] for name in random} == {
+        name: uninterrupted["episodes"][name] for name in random
+    }
+    assert overlapping["episodes"].keys() == uninterrupted["episodes"].keys()
+    assert overlapping["episodes"] != uninterrupted["episodes"]
+    for name in ("step", "train/updates"):
+        assert [line.get(name) for line in overlapping["metrics"]] == [
+            line.get(name) for line in uninterrupted["metrics"]
+        ]
+
+
+@pytest.mark.parametrize("moment", ["_mend", "_take_over"])
+def test_an_environment_that_fails_ahead_ends_the_run_which_then_goes_on_as_if_it_had_not(
+    moment, overlapping, tmp_path, monkeypatch, capsys
+):
+    """After the first update of a round, or when the updates are made; in its seventh step of twelve."""
+    original, moved = getattr(loop.Run, moment), threading.Event()
+
+    def failing_first(self, *arguments):
+        moved.set()
+        assert self._ahead.finished.wait(HANGS)
+        original(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        failing = Failing(patched, at=45 + 7, training=True)
+        step = failing.step
+
+        def waiting(dot, action):
+            if failing.left == 1 and dot.of_training:
+                assert moved.wait(HANGS)
+            return step(dot, action)
+
+        failing.step = waiting
+        patched.setattr(loop.Run, moment, failing_first)
+        assert train(OVERLAP, tmp_path / "run") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "dreamer: the robot fell over"
+    state = commits.Commits(tmp_path / "run" / "checkpoints").newest(pytest.fail)
+    assert state.state["stage"] == {"_mend": "train", "_take_over": "collect"}[moment]
+    assert len(state.arrays.get("round/model_loss", [])) == (moment == "_mend")
+    assert train(OVERLAP, tmp_path / "run") == 0
+    assert_equal(left_behind(tmp_path / "run"), overlapping)
+
+
+def test_an_environment_that_fails_ahead_is_built_anew_as_often_as_the_user_says(tmp_path, monkeypatch, capsys):
+    """Also where a stop comes soon after."""
+    run = OVERLAP.replace(**{"env.retries": 1, "steps": 120})
+    for name, looks in (("whole", 10**9), ("run", 60)):
+        with monkeypatch.context() as patched:
+            Failing(patched, at=45 + 7, training=True)
+            assert train(run, tmp_path / name, looks) in (0, 143)
+        assert "built anew, its episode of 6 steps dropped, retry 1 of 1." in capsys.readouterr().err
+    assert train(run, tmp_path / "run") == 0
+    for name in ("whole", "run"):
+        assert sum(2 * (int(path.name[11:-4]) - 1) for path in (tmp_path / name / "episodes").glob("*.npz")) == 120
+    state = commits.Commits(tmp_path / "whole" / "checkpoints").newest(pytest.fail).state
+    assert (state["retried"], state["dropped"]) == (1, 1)
+
+
 class Failing:
     """Fails once, in the n-th step of the toys that are used for evaluation, or for training."""
 
@@ -392,6 +490,26 @@ def test_a_run_whose_environment_failed_goes_on_as_if_it_had_not(training, rando
     assert_equal(left_behind(tmp_path / "run"), random_whole)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_of_several_environments_that_failed_goes_on_as_if_it_had_not(training, tmp_path, monkeypatch, capsys):
+    """In the fourth step of its second random episode, or as the second episode of an evaluation is played."""
+    run = RANDOM.replace(**{"envs.count": 2, "env.worker": False, "loop.eval_episodes": 3})
+    assert train(run, tmp_path / "whole") == 0
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run, tmp_path / "run") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "dreamer: the robot fell over"
+    assert train(run, tmp_path / "run") == 0
+    assert_equal(left_behind(tmp_path / "run"), left_behind(tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        Failing(patched, at=40 if training else 8, training=training)
+        assert train(run.replace(**{"env.retries": 1}), tmp_path / "retried") == 0
+    assert "retry 1 of 1." in capsys.readouterr().err
+    state = commits.Commits(tmp_path / "retried" / "checkpoints").newest(pytest.fail).state
+    assert (state["retried"], state["dropped"]) == (1, int(training))
+    assert 120 <= state["frames"] < 124  # a step of both is two of 2 frames
+
+
 def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_whole, tmp_path, monkeypatch, capsys):
     run = RANDOM.replace(**{"env.retries": 1})
     with monkeypatch.context() as patched:
@@ -414,12 +532,14 @@ def test_a_failed_environment_is_built_anew_as_often_as_the_user_says(random_who
     assert sum(2 * (int(name[11:-4]) - 1) for name in names) == 120
 
 
-def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(tmp_path, capsys):
-    """Also where the random episodes end in the middle of one."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_games_that_go_on_after_the_loss_of_a_life_are_lived_through_from_their_beginning(count, tmp_path, capsys):
+    """Also where the random episodes end in the middle of one, and where they go on in processes of their own."""
     keys = {"task": "breakout", "method": "random", "steps": "1200", "loop.prefill": "120", "env.time_limit": "1200"}
-    run = config.load(["atari", "debug"], keys | {"loop.eval_every": "1000", "loop.train_every": "300"})
+    keys |= {"loop.eval_every": "1000", "loop.train_every": "300", "envs.count": str(count)}
+    run = config.load(["atari", "debug"], keys)
     assert train(run, tmp_path / "whole") == 0
-    for looks in (45, 300, 30):
+    for looks in (45, 300 // count, 30):
         assert train(run, tmp_path / "run", looks) == 143
     assert train(run, tmp_path / "run") == 0
     assert "did not repeat itself" not in capsys.readouterr().err
@@ -533,8 +653,9 @@ def stop(process, way, generator):
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
         ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 10),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
+        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 10),
     ],
-    ids=["toy", "cartpole", "breakout"],
+    ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
 def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
     whole = dreamer(tmp_path / "whole", *words)

@@ -6,6 +6,7 @@ are built, and not trained.
 
 import collections
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ VALUES = {
     "seed": 5,
     "steps": 220,
     "precision": "float32",
+    "init_from": "other",
     "xla": "true",
     "gpus": 2,
     "env.action_repeat": 5,
@@ -45,6 +47,7 @@ VALUES = {
     "env.timeout": 77.0,
     "env.retries": 6,
     "env.level_cache": "maps",
+    "envs.count": 2,
     "replay.batch": 3,
     "replay.length": 11,
     "replay.cross_ends": True,
@@ -59,6 +62,7 @@ VALUES = {
     "model.conv_depth": 1,
     "model.units": 14,
     "model.observation": "contrastive",
+    "model.probe_decoder": True,
     "model.reward_layers": 1,
     "model.discount_head": True,
     "model.discount_layers": 4,
@@ -84,6 +88,7 @@ VALUES = {
     "planner.candidates": 20,
     "planner.best": 6,
     "planner.iterations": 3,
+    "planner.value": True,
     "optimizer.epsilon": 1e-5,
     "loop.max_skipped": 8,
     "optimizer.clip": 50.0,
@@ -99,6 +104,7 @@ VALUES = {
     "loop.train_updates": 3,
     "loop.eval_every": 100,
     "loop.eval_episodes": 2,
+    "loop.overlap": True,
     "loop.save_every": 40,
 }
 RUN = config.load([], VALUES)
@@ -154,9 +160,10 @@ class Noting:
     def __getattr__(self, name):
         return getattr(self._env, name)
 
-    def reset(self, seed=None):
-        self.seeds.append(seed)
-        return self._env.reset(seed=seed)
+    def send(self, method, argument):
+        if method == "reset":
+            self.seeds.append(argument)
+        self._env.send(method, argument)
 
 
 class Idle:
@@ -165,7 +172,7 @@ class Idle:
     def __init__(self):
         self.updates = tf.Variable(0, dtype=tf.int64)
         self.random = tf.random.Generator.from_seed(1, alg="philox")
-        self.explored, self.batches = [], []
+        self.explored, self.knew, self.batches = [], [], []
 
     def checkpoint(self):
         return {"updates": self.updates, "random": self.random}
@@ -175,6 +182,7 @@ class Idle:
 
     def act(self, observation, carry, explore):
         self.explored.append(explore)
+        self.knew.append(int(self.updates))
         return np.zeros(2, np.float32), carry
 
     def train(self, batch):
@@ -188,14 +196,15 @@ class Run:
 
     def __init__(self, logdir, calls, monkeypatch):
         self.calls = calls
-        self.agent, self.envs, self.committed, self.evaluated = Idle(), [], [], []
+        self.agent, self.acting, self.envs, self.committed, self.evaluated = Idle(), Idle(), [], [], []
+        agents = iter((self.agent, self.acting))  # loop.overlap has a copy collect
 
         def make(suite, task, **options):
             self.envs.append(Noting(original_make(suite, task, **options)))
             return self.envs[-1]
 
         def build_agent(given, action_space, *, seed):
-            return self.agent
+            return next(agents)
 
         def commit(recorder, **kwargs):
             self.committed.append(recorder.state.frames)
@@ -213,6 +222,7 @@ class Run:
         calls.note(loop.xla, "settle")
         for name in ("EpisodeStore", "Windows", "Evaluator", "Progress"):
             calls.note(loop, name)
+        calls.note(loop, "take_networks", lambda agent, source: f"Taken from {source}.")
         calls.note(loop.Logger, "settings")
         calls.note(faults, "check")
         calls.note(seeds, "derive")
@@ -241,9 +251,10 @@ def test_several_gpus_and_xla_are_asked_for_by_the_runs_keys(run):
         assert given == RUN
 
 
-def test_both_environments_get_every_key_of_theirs(run):
+def test_all_environments_get_every_key_of_theirs(run):
     made = run.calls.all("make")
-    assert [options.pop("training") for _, options in made] == [True, False]
+    assert [options.pop("training") for _, options in made] == [True, True, False, False]
+    assert all(options.pop("beside") for _, options in made)
     for (suite, task), options in made:
         assert {"suite": suite, "task": task, **section("env", options)} == expected("suite", "task", "env")
 
@@ -281,30 +292,37 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     # 4 updates belong to 70 frames, 3 more to every 24 after them.
     assert (total, progress["total_updates"], progress["eval_every"]) == (220, 4 + 3 * 6, 100)
     assert progress["label"] == "dot"
-    (given, *_), options = run.calls.one("build_agent")
-    assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
+    for (given, *_), options in run.calls.all("build_agent"):
+        assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == VALUES
+    assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
     limits = [args[4] for args, _ in run.calls.all("check")]
     assert limits == [8] * 6
 
 
 def test_updates_evaluations_and_commits_happen_when_the_keys_say(run):
-    """By hand, in steps of 5 frames: 70 frames of prefill are 90, because whole episodes are played."""
+    """By hand, in two steps of 5 frames: 70 frames of prefill are 90, because whole episodes are played."""
     rounds = [(line["step"], line["train/updates"]) for line in run.lines if "train/updates" in line]
-    assert rounds == [(90, 4), (115, 7), (140, 10), (165, 13), (190, 19), (215, 22)]
-    assert run.evaluated == [(90, 4), (190, 19), (220, 22)]
-    assert run.scores["xs"] == [90, 190, 220]
+    assert rounds == [(90, 4), (120, 10), (150, 13), (180, 16), (210, 19), (220, 22)]
+    assert run.evaluated == [(90, 4), (180, 16), (220, 22)]
+    assert run.scores["xs"] == [90, 180, 220]
     # After the prefill, before the first update, with evaluations, at the end, and when 40 frames are not committed.
-    assert run.committed == [90, 90, 90, 140, 190, 220]
+    assert run.committed == [90, 90, 90, 150, 180, 220]
 
 
 def test_episodes_are_seeded_by_frames_and_explored(run):
-    training, evaluation = run.envs
-    assert training.seeds == [seeds.derive(5, "collect", frames) for frames in range(0, 220, 30)]
-    assert evaluation.seeds == [seeds.derive(5, "evaluate", frames, n) for frames in (90, 190, 220) for n in (0, 1)]
+    first, second, *evaluation = run.envs
+    # The third random episode is the last one that may be needed: the second environment waits meanwhile.
+    assert first.seeds == [seeds.derive(5, "collect", frames) for frames in (0, 60, 90, 150, 210)]
+    assert second.seeds == [seeds.derive(5, "collect", frames, 1 << 32) for frames in (0, 90, 150, 210)]
+    for n, env in enumerate(evaluation):
+        assert env.seeds == [seeds.derive(5, "evaluate", frames, n) for frames in (90, 180, 220)]
     # Every action of a rewarded step: 130 frames collected, and 3 evaluations of 2 episodes of 30 frames.
-    assert collections.Counter(run.agent.explored) == {True: 130 // 5, False: 3 * 2 * 30 // 5}
+    assert run.agent.explored == [False] * (3 * 2 * 30 // 5)
+    assert run.acting.explored == [True] * (130 // 5)
+    # By a copy that knows the updates made when the round began in which it acts (loop.overlap).
+    assert run.acting.knew == [0] * 6 + [4] * 6 + [10] * 6 + [13] * 6 + [16] * 2
     assert {args[0] for args, _ in run.calls.all("derive")} == {5}
 
 
@@ -332,7 +350,7 @@ def networks(calls, module, method):
             received |= section(name.lower(), calls.one(name)[1])
     given.pop("gamma", None)
     assert given.keys() <= {"model", "actor", "value", "optimizer"}
-    for extra in ("model.gamma", "model.seeds", "actor.seeds", "actor.discrete", "value.seeds"):
+    for extra in ("model.gamma", "model.seeds", "model.probe_seeds", "actor.seeds", "actor.discrete", "value.seeds"):
         received.pop(extra, None)
     return received
 
@@ -348,5 +366,5 @@ def test_dreamer_and_its_networks_get_every_key_of_theirs(calls):
 
 def test_planet_and_its_world_model_get_every_key_of_theirs(calls):
     received = networks(calls, planet_module, "PlaNet")
-    sections = expected(*SHARED, "planner")
+    sections = expected(*SHARED, "planner") | section("value", {"layers": 5, "units": 16})
     assert received == sections | {"method": "planet", "behavior.discount": 0.9}

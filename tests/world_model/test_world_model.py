@@ -27,6 +27,7 @@ OPTIONS = {
     "conv_depth": 2,
     "units": 16,
     "observation": "pixels",
+    "probe_decoder": False,
     "reward_layers": 2,
     "discount_head": False,
     "discount_layers": 3,
@@ -38,7 +39,7 @@ OPTIONS = {
 
 
 def make(**options):
-    return WorldModel(ACTIONS, gamma=GAMMA, seeds=seed_stream(0), **(OPTIONS | options))
+    return WorldModel(ACTIONS, gamma=GAMMA, seeds=seed_stream(0), probe_seeds=seed_stream(1), **(OPTIONS | options))
 
 
 def make_batch(seed=0, length=T):

@@ -1,0 +1,88 @@
+"""Final returns against a setting."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamer import config
+from dreamer.results import against, curves, runs
+
+BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
+
+
+def write_run(directory, *, ys, method="dreamer", seed=0, task="toy_dot", xs=(10, 20, 30), **keys):
+    directory.mkdir(parents=True)
+    content = {"task": task, "method": method, "seed": seed, "xs": list(xs), "ys": list(ys)}
+    (directory / "scores.json").write_text(json.dumps(content))
+    config.load(["toy"], {"seed": seed, **keys}).save(directory / "config.yaml")
+
+
+def count(path, color):
+    image = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int((np.abs(image - color).max(-1) <= 2).sum())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Horizons 5 and 45 of two methods; two seeds of one of them, one of which was stopped early."""
+    at = {5: {"behavior.horizon": 5}, 45: {"behavior.horizon": 45}}
+    write_run(tmp_path / "a", ys=(0, 4, 6), **at[45])
+    write_run(tmp_path / "b", ys=(0, 2), xs=(10, 20), seed=1, **at[45])
+    write_run(tmp_path / "c", ys=(0, 1, 8), **at[5])
+    write_run(tmp_path / "d", ys=(1, 2, 3), method="planet", **at[5])
+    return tmp_path
+
+
+def test_points_are_means_where_all_runs_of_a_value_are(folder):
+    found, problems = runs.read_settings(curves.collect([folder]))
+    assert not problems
+    points = against.finals(found, "behavior.horizon")
+    assert {group: {value: sorted(ys) for value, ys in of.items()} for group, of in points.items()} == {
+        ("toy_dot", "dreamer"): {5: [8.0], 45: [2.0, 4.0]},
+        ("toy_dot", "planet"): {5: [3.0]},
+    }
+    assert list(points["toy_dot", "dreamer"]) == [5, 45]
+
+
+def test_the_figure_has_a_line_per_method(folder, tmp_path):
+    out = tmp_path / "figures" / "x.png"
+    assert against.main_figure([folder], "behavior.horizon", out) == [out]
+    assert count(out, BLUE) > 200
+    assert count(out, VERMILION) > 20
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "labels"),
+    [
+        ({0.0001: 1.0, 0.1: 2.0}, "log", None),
+        ({5: 1.0, 45: 2.0}, "linear", ["5", "45"]),
+        ({"pixels": 1.0, "none": 2.0}, "linear", ["none", "pixels"]),
+        ({True: 1.0, False: 2.0}, "linear", ["false", "true"]),
+    ],
+)
+def test_numbers_stand_at_their_place_and_names_in_a_row(values, scale, labels):
+    points = {("toy_dot", "dreamer"): {value: np.array([y]) for value, y in values.items()}}
+    (panel,) = against.draw(points, "key", {}).axes
+    assert panel.get_xscale() == scale
+    if labels:
+        assert [text.get_text() for text in panel.get_xticklabels()] == labels
+
+
+def test_runs_that_differ_in_more_than_the_key_are_named(folder, tmp_path):
+    write_run(tmp_path / "e", ys=(1, 2, 3), seed=2, **{"behavior.horizon": 45, "model.deter": 50})
+    found, _ = runs.read_settings(curves.collect([folder]))
+    notes = against._notes(found, "behavior.horizon")
+    assert notes == [
+        "Dot, Dreamer, behavior.horizon 45: runs with different settings are averaged: model.deter 200 or 50"
+    ]
+
+
+def test_what_cannot_be_drawn(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"x.svg: a figure against a setting is a .png or a .pdf"):
+        against.main_figure([folder], "behavior.horizon", tmp_path / "x.svg")
+    for path in folder.glob("*/config.yaml"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"no run has behavior.horizon in its config.yaml"):
+        against.main_figure([folder], "behavior.horizon", tmp_path / "x.png")
