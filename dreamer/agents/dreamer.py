@@ -97,7 +97,7 @@ class Dreamer:
         self._snapshot = Snapshot(
             functools.partial(self.policy, random=self.random), [*read, *mlp.hidden, mlp.out], self.updates
         )
-        compiled = tf.function(self.train, jit_compile=True if xla else None)
+        compiled = tf.function(self.train, jit_compile=True if xla else None, autograph=False)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
     def checkpoint(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class PlaNet:
             sizes = {"layers": value["layers"], "units": value["units"]}
             self.value = Value(model["stoch"] + model["deter"], seeds=seeds, **sizes)
         self._belief = Belief(self.world_model, action_space.size, self.random)
-        compiled = tf.function(self.train, jit_compile=True if xla else None)
+        compiled = tf.function(self.train, jit_compile=True if xla else None, autograph=False)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
 
     def checkpoint(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def spread(agent: Any, config: Keys) -> None:
     devices = [device.name for device in tf.config.list_logical_devices("GPU")]
     if len(devices) < count:
         raise RunError(f"--gpus {count}: TensorFlow sees {len(devices)} here")
-    agent.train = tf.function(Towers(agent, devices[:count]).train)  # type: ignore[method-assign]
+    agent.train = tf.function(Towers(agent, devices[:count]).train, autograph=False)  # type: ignore[method-assign]
 
 
 class Towers:

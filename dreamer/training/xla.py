@@ -56,7 +56,7 @@ def settle(agent: Any, config: keys.Keys, logdir: Path, report: Callable[[str], 
 
 def form(agent: Any, xla: bool) -> Any:
     """The agent's training step as a graph, compiled with XLA or not."""
-    return tf.function(agent.train.python_function, jit_compile=True if xla else None)
+    return tf.function(agent.train.python_function, jit_compile=True if xla else None, autograph=False)
 
 
 def measure(agent: Any, config: keys.Keys) -> Measured:

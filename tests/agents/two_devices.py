@@ -27,6 +27,7 @@ CASES = {
     "free nats of each state": {"model": {"free_nats": 0.1, "free_nats_per": "state"}},
     "rewards only": {"model": {"observation": "none"}},
     "no value": {"behavior": {"bootstrap": False}},
+    "probe": {"model": {"observation": "none", "probe_decoder": True}},
 }
 
 
