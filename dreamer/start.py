@@ -29,7 +29,9 @@ def check_task(run: config.Config) -> None:
     """Raise UsageError unless there is the run's agent, and this machine has its task."""
     _check_method(run)
     if run.planner.value:
-        raise UsageError("planner.value needs a trained value network: it is for `dreamer eval --agent planet`")
+        raise UsageError(
+            f"planner.value needs a trained value network: it is for `dreamer eval --agent {agents.PLANNER}`"
+        )
     if run.method == agents.PLANNER and not run.behavior.bootstrap:
         raise UsageError(f"no_value (behavior.bootstrap false) is about an actor, and --method {run.method} has none")
     try:

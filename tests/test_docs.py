@@ -80,8 +80,9 @@ def test_every_metric_of_a_run_is_explained_and_no_other(run):
         explained -= {f"episode/{name}" for name in ("begun", "seeds", "lengths", "actions", "action")}
         explained -= {"eval/episode", "eval/open_loop"}
         assert written - explained == set(), page
-        # model.observation contrastive has it in the place of image_loss.
-        assert explained - written == {"train/state_loss"}, page
+        # Those that model.observation contrastive has in the place of image_loss, and those of a probe beside it.
+        others = {"train/state_loss", *(f"train/probe_{name}" for name in ("loss", "grad_norm", "skipped"))}
+        assert explained - written == others, page
 
 
 def fields(value):

@@ -27,7 +27,7 @@ def evaluate(words: list[str]) -> int:
     )
     for key in PLANNER_KEYS:
         parser.add_argument(
-            f"--{key}", dest=key, metavar="VALUE", help="with --agent planet (default: that of the run)"
+            f"--{key}", dest=key, metavar="VALUE", help=f"with --agent {PLANNER} (default: that of the run)"
         )
     args = parse(parser, words)
     plans = {key: vars(args)[key] for key in PLANNER_KEYS if vars(args)[key] is not None}
