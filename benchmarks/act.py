@@ -169,10 +169,11 @@ def measure_policy(config, calls):
 
     The ways take turns: "tf.function" is the policy as it is written, "ours" how agents act by it.
     """
+    common.set_up_tensorflow(config.precision)  # before it is imported, so that it keeps quiet
+
     from dreamer.agents.build import build_agent
     from dreamer.types import ActionSpace
 
-    common.set_up_tensorflow(config.precision)
     agent = build_agent(config, ActionSpace(6, discrete=config.suite in ("atari", "dmlab")), seed=0)
     image, first = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8), np.zeros([1], bool)
     carry, ways = agent.initial(), {}

@@ -13,9 +13,10 @@ def measure(config, counts, steps, turns, sleep):
     The counts take turns, since the speed of a machine drifts; a first turn is a warm-up. sleep: milliseconds of a step
     of an environment that takes the place of the config's; 0 for none.
     """
+    common.set_up_tensorflow(config.precision)  # before it is imported, so that it keeps quiet
+
     from dreamer.agents.build import build_agent
 
-    common.set_up_tensorflow(config.precision)
     os.environ[sleeping.VARIABLE] = str(sleep / 1000)
     if sleep:
         keys = {"env.time_limit": sleeping.LENGTH, "env.action_repeat": 1}
