@@ -49,6 +49,8 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--workers", type=int, default=1, help="runs at a time (1)")
     arguments, words = parser.parse_known_args()
+    if arguments.workers < 1:
+        parser.error(f"--workers: expected a number above 0, got {arguments.workers}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     cases = [
         (method, horizon, seed)
@@ -64,10 +66,14 @@ def main():
             ): case
             for case in cases
         }
-        for count, job in enumerate(concurrent.futures.as_completed(jobs), 1):
-            name = "-".join(map(str, jobs[job]))
-            print(f"{count}/{len(cases)}  {name}  {'done' if job.result() else 'FAILED'}", flush=True)
-            failed += [] if job.result() else [name]
+        try:
+            for count, job in enumerate(concurrent.futures.as_completed(jobs), 1):
+                name = "-".join(map(str, jobs[job]))
+                print(f"{count}/{len(cases)}  {name}  {'done' if job.result() else 'FAILED'}", flush=True)
+                failed += [] if job.result() else [name]
+        except KeyboardInterrupt:  # which the runs have got from the terminal too: they save
+            pool.shutdown(cancel_futures=True)
+            sys.exit("stopped: the same command goes on from there")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}: see {arguments.out}/NAME.txt")
 

@@ -41,9 +41,11 @@ def sweep(words: list[str], active: stops.Stops) -> int:
     if args.index is not None:
         if args.index >= len(jobs):
             raise UsageError(f"--index {args.index}: there are the runs 0 to {len(jobs) - 1}")
-        return train.train(jobs[args.index].words[1:], active)
+        jobs = [jobs[args.index]]
     if args.dry_run:
         return say(_listed(jobs))
+    if args.index is not None:
+        return train.train(jobs[0].words[1:], active)
     if args.engine == "slurm":
         return _slurm(args, given, jobs)
     view = View(jobs)
@@ -54,7 +56,7 @@ def sweep(words: list[str], active: stops.Stops) -> int:
         screen.show(changed)
 
     with active.noting():
-        _work(args, jobs, active, watch)
+        view.outcomes = _work(args, jobs, active, watch)
     screen.close()
     return _end(args, jobs, view, active)
 
@@ -106,14 +108,15 @@ class View:
         return row
 
 
-def _work(args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, watch: engines.Show) -> None:
+def _work(
+    args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, watch: engines.Show
+) -> dict[int, engines.Outcome]:
     common: dict[str, Any] = {"retries": args.retries, "stops": active, "show": watch, "logs": args.out / LOGS}
     if args.engine == "ray":
         cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
-        ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
-        return
+        return ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
-    local.work(jobs, slots=slots, **common)
+    return local.work(jobs, slots=slots, **common)
 
 
 def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Job]) -> int:
@@ -142,12 +145,12 @@ def _end(args: argparse.Namespace, jobs: list[plan.Job], view: View, active: sto
     """The table of how all came out; returns the exit code."""
     rows = view.rows()
     say("\n".join([*table.to_lines(rows), table.summary(rows)]))
-    if active.signal:
-        say("Stopped and saved. The same command goes on from there.")
-        return 128 + active.signal
-    failed = [job for job in jobs if view.outcomes[job.number].state == engines.FAILED]
+    failed = [job for job in jobs if view.outcomes.get(job.number, engines.Outcome("")).state == engines.FAILED]
     for job in failed:
         fail(f"{job.name}: {view.outcomes[job.number].reason} ({args.out / LOGS / job.name}.log)", 1)
+    if active.signal:
+        say(f"Stopped{'' if failed else ' and saved'}. The same command goes on from there.")
+        return 128 + active.signal
     if args.report:
         try:
             show.report([str(args.out), "--out", str(args.out / REPORT)])
@@ -170,8 +173,11 @@ def _check(args: argparse.Namespace, given: train.TrainWords) -> None:
         raise UsageError("--seed is for one run: a sweep has --seeds, such as --seeds 0..4")
     if args.tasks and "task" in given.overrides:
         raise UsageError("--task and --tasks: give one of them")
-    if twice := sorted(set(_settings(args.set)) & {*given.overrides, "task", "seed"}):
-        raise UsageError(f"--set {twice[0]}=...: it is given by --{twice[0]} or --{twice[0]}s too")
+    for key in _settings(args.set):
+        if key in ("task", "seed"):
+            raise UsageError(f"--set {key}=...: a sweep has --{key}s for that")
+        if key in given.overrides:
+            raise UsageError(f"--set {key}=...: it is given by --{key} too")
     if args.engine == "local" and args.per_gpu and not args.gpus:
         raise UsageError("--per-gpu needs --gpus, such as --gpus 0,1 --per-gpu 2")
     if strange := [option for option in OPTIONS_WITHOUT[args.engine] if getattr(args, option)]:

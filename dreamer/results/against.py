@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dreamer.results import curves, layout, plot, runs, style
+from dreamer.run import formats
 from dreamer.run.formats import shown
+from dreamer.run.settings import before
 
 _DECADES = 30  # numbers that span more than this factor stand on a logarithmic axis: learning rates
 
@@ -57,7 +59,7 @@ def finals(
     """{(task, method): {value of the key: final returns [runs]}}, values in order. Runs without one are left out."""
     groups: defaultdict[tuple, defaultdict[Any, list]] = defaultdict(lambda: defaultdict(list))
     for run in found:
-        if (value := run.settings.get(key)) is not None:
+        if (value := _value(run, key)) is not None:
             groups[run.scores.task, run.scores.method][value].append(run.scores)
     return {
         group: {
@@ -65,6 +67,12 @@ def finals(
         }
         for group, of in groups.items()
     }
+
+
+def _value(run: runs.Run, key: str) -> Any:
+    """What a run has for the key, or did where it is older; None where nothing tells, or nothing can be drawn at it."""
+    value = run.settings.get(key, before(key)) if run.settings else None
+    return value if isinstance(value, str | bool) or formats.is_number(value) else None
 
 
 def draw(points: dict[tuple[str, str], dict[Any, np.ndarray]], key: str, references: dict[str, float]) -> Figure:
@@ -125,12 +133,10 @@ def _method_order(name: str) -> tuple:
 
 def _notes(found: list[runs.Run], key: str) -> list[str]:
     """A line for each point that is a mean over runs with different settings."""
-    values = sorted({run.settings[key] for run in found if key in run.settings}, key=_order)
+    of = [(run, value) for run in found if (value := _value(run, key)) is not None]
     return [
         f"{curves.title(task)}, {curves.label(method)}, {key} {runs.in_words(value)}: runs with different settings are "
         f"averaged: {curves.settings_in_words(differ, most=3)}"
-        for value in values
-        for (task, method), differ in runs.mixed_settings(
-            [run for run in found if run.settings.get(key) == value]
-        ).items()
+        for value in sorted({value for _, value in of}, key=_order)
+        for (task, method), differ in runs.mixed_settings([run for run, its in of if its == value]).items()
     ]

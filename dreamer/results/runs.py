@@ -18,13 +18,14 @@ from dreamer.run.formats import FormatError, MissingError, shown
 from dreamer.run.settings import before
 
 LARGEST = 1e100  # metrics and errors: sums and squares of such numbers are still finite
+_BESIDE = "time/overlap"  # of another thread: no part of the time, of which the others make up the whole
 _LONGEST = 1e11  # seconds of work between two lines: three thousand years
 
 IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rather than settings that differ
 # Keys that may differ between runs of one experiment: how far it goes, and what suits it to its machine.
 _SAME_RESULTS = {
     *IDENTITY,
-    *("steps", "xla", "env.renderer", "env.worker", "env.level_cache"),
+    *("steps", "xla", "gpus", "env.renderer", "env.worker", "env.level_cache", "env.timeout"),
     *("replay.prefetch", "replay.compress", "loop.save_every"),
 }
 
@@ -196,7 +197,7 @@ def _metrics(path: Path, problems: list[str]) -> dict:
             columns[name][1].append(value)
             if name == "time/seconds":
                 total += value
-            elif name.startswith("time/") and seconds is not None:
+            elif name.startswith("time/") and name != _BESIDE and seconds is not None:
                 parts[name.removeprefix("time/")] += value * seconds
     if absurd:
         more = f", and {len(absurd) - 1} more such numbers" if len(absurd) > 1 else ""

@@ -51,6 +51,8 @@ class Ahead:
 
     def start(self) -> None:
         """Begin, or go on after an error."""
+        if self._thread:  # which has told its error, but may not have said yet that it has finished
+            self._thread.join()
         self.error = None
         self.finished.clear()
         # A daemon: where an environment of this process hangs, the process can still be ended.

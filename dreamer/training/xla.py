@@ -15,6 +15,11 @@ from dreamer.training.restore import read_weights, write_weights
 from dreamer.types import Batch
 
 UPDATES = 10  # that are timed of each form, after one that is traced and compiled
+# What XLA says of a step that it cannot compile, or not within the memory of the GPU.
+_UNFIT = (
+    *(tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError),
+    tf.errors.ResourceExhaustedError,
+)
 # What a measurement holds for: with others of these, the faster form may be the other one.
 _KIND = ("gpus", "precision", "tensorflow")
 
@@ -66,7 +71,7 @@ def measure(agent: Any, config: keys.Keys) -> Measured:
         write_weights(agent, Path(folder, "weights"))
         try:
             with_xla = _seconds(forms[True], batch)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError):
+        except _UNFIT:
             with_xla = None
         seen = Measured(with_xla, _seconds(forms[False], batch))
         read_weights(agent, Path(folder, "weights"))

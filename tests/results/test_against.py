@@ -1,6 +1,7 @@
 """Final returns against a setting."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,6 +78,20 @@ def test_runs_that_differ_in_more_than_the_key_are_named(folder, tmp_path):
     assert notes == [
         "Dot, Dreamer, behavior.horizon 45: runs with different settings are averaged: model.deter 200 or 50"
     ]
+
+
+def test_a_run_older_than_the_key_stands_at_what_it_did(tmp_path):
+    for name, ys, keys in (("a", (1, 2, 3), {}), ("b", (4, 5, 6), {"loop.overlap": True}), ("c", (7, 8, 9), {})):
+        write_run(tmp_path / name, ys=ys, **keys)
+    path = tmp_path / "a" / "config.yaml"
+    path.write_text(re.sub(r".*overlap:.*\n", "", path.read_text()))
+    path = tmp_path / "c" / "config.yaml"
+    path.write_text(re.sub(r"overlap:.*", "overlap: [1, 2]", path.read_text()))  # which nothing can be drawn at
+    found, _ = runs.read_settings(curves.collect([tmp_path]))
+    assert "loop.overlap" not in found[0].settings
+    (points,) = against.finals(found, "loop.overlap").values()
+    assert {value: list(ys) for value, ys in points.items()} == {False: [3.0], True: [6.0]}
+    assert against._notes(found, "loop.overlap") == []
 
 
 def test_what_cannot_be_drawn(folder, tmp_path):

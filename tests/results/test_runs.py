@@ -40,7 +40,7 @@ def test_everything_that_a_run_leaves(tmp_path):
     metrics = lines(
         {"step": 10, "train/kl": 3.5, "time/training": 0.5, "time/acting": 0.25, "time/seconds": 100},
         {"step": 10, "eval/return": 1.0},
-        {"step": 20, "train/kl": None, "time/training": 1.0, "time/seconds": 20},
+        {"step": 20, "train/kl": None, "time/training": 1.0, "time/overlap": 0.5, "time/seconds": 20},
     )
     directory = write_run(
         tmp_path / "run",
@@ -58,7 +58,9 @@ def test_everything_that_a_run_leaves(tmp_path):
     assert run.settings == {"suite": "toy", "env.action_repeat": 2, "model.lr": 6e-4, "model.discount_head": False}
     assert series(run, "train/kl") == ([10], [3.5])
     assert series(run, "time/training") == ([10, 20], [0.5, 1])
+    # Acting beside the training is no part of the time beside it.
     assert (run.frames, run.seconds, run.parts) == (20, 120, {"training": 70, "acting": 25, "other": 25})
+    assert series(run, "time/overlap") == ([20], [0.5])
     np.testing.assert_array_equal(runs.errors(run.open_loop[0], "reward"), [0.5, np.nan])
     assert run.machines == [{"step": 0, "cpu": "a CPU", "cores": 2}]
     assert run.changes == [CHANGE]

@@ -23,10 +23,11 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def worked(monkeypatch):
-    """Replace the engines: collects (engine, jobs, options) of each sweep; worked.outcome is how all runs come out."""
+    """Replace the engines: collects (engine, jobs, options) of each sweep; worked.outcome is how all runs come out,
+    worked.stopped whether a signal has asked them to."""
 
     class Worked(list):
-        outcome = Outcome("finished")
+        outcome, stopped = Outcome("finished"), False
 
     calls = Worked()
 
@@ -35,7 +36,7 @@ def worked(monkeypatch):
             calls.append((name, jobs, options))
             outcomes = {job.number: calls.outcome for job in jobs}
             show(outcomes, True)
-            if calls.outcome.state == "stopped":
+            if calls.stopped:
                 stops.signal = 15
             return outcomes
 
@@ -78,9 +79,14 @@ def test_how_a_sweep_ends(worked, capsys):
     assert err.splitlines()[0] == (
         "dreamer: toy_dot/dreamer/0: exit code 1: it broke (runs/logs/toy_dot/dreamer/0.log)"
     )
+    worked.stopped = True
+    assert cli.main(WORDS) == 143
+    out, err = capsys.readouterr()
+    assert out.endswith("Stopped. The same command goes on from there.\n")
+    assert "exit code 1: it broke" in err
     worked.outcome = Outcome("stopped")
     assert cli.main(WORDS) == 143
-    assert "The same command goes on from there" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("Stopped and saved. The same command goes on from there.\n")
 
 
 def test_a_report_at_the_end(worked, capsys, monkeypatch):
@@ -114,6 +120,12 @@ def test_one_run_by_its_number_is_trained_in_this_process(worked, monkeypatch, c
         ["--configs", "toy", "debug", "--task=dot", "--seed=1", "--logdir=runs/toy_dot/dreamer/1"],
     ]
     assert "there are the runs 0 to 1" in complaint(capsys, [*WORDS, "--index", "2"])
+    assert cli.main([*WORDS, "--index", "1", "--dry-run"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["1", "toy_dot/dreamer/1"],
+        ["1", "run"],
+    ]
+    assert len(started) == 1
 
 
 def test_slurm_gets_what_is_not_finished(worked, monkeypatch, capsys):
@@ -140,8 +152,8 @@ def test_slurm_gets_what_is_not_finished(worked, monkeypatch, capsys):
         (["--profile"], "--profile is for one run"),
         (["--seed", "1"], "--seed is for one run: a sweep has --seeds, such as --seeds 0..4"),
         (["--task", "dot"], "--task and --tasks: give one of them"),
-        (["--set", "seed=1,2"], "--set seed=...: "),
-        (["--set", "steps=1,2", "--steps", "4"], "--set steps=...: "),
+        (["--set", "seed=1,2"], "--set seed=...: a sweep has --seeds for that"),
+        (["--set", "steps=1,2", "--steps", "4"], "--set steps=...: it is given by --steps too"),
         (["--set", "steps=1,2", "steps=3"], "--set steps is given twice: write --set steps=1,2,3"),
         (["--set", "steps"], "argument --set: expected KEY=VALUE,VALUE,..., got 'steps'"),
         (["--seeds", "4..0"], "argument --seeds: expected seeds such as 0..4 or 0,3,7, got '4..0'"),
@@ -161,6 +173,12 @@ def test_bad_input_gives_one_line(words, expected, worked, capsys):
     assert expected in complaint(capsys, ["sweep", "--tasks=dot", "--configs", "toy", *words])
     assert worked == []
     assert os.listdir() == []
+
+
+def test_ray_has_nothing_to_do_where_all_is_finished(monkeypatch, capsys):
+    monkeypatch.setattr(sweep.runs, "is_finished", lambda logdir, steps: True)
+    assert cli.main([*WORDS, "--engine", "ray"]) == 0
+    assert capsys.readouterr().out.endswith("2 runs: 2 finished\n")
 
 
 def test_ray_that_is_not_installed(monkeypatch, capsys):

@@ -111,3 +111,31 @@ def test_nothing_left_to_do(work, monkeypatch):
     outcomes, starts = work([[0], [0]])
     assert outcomes == {0: ("finished", ""), 1: ("finished", "")}
     assert starts == []
+
+
+def test_a_run_fails_alone_where_its_log_has_been_deleted(work, tmp_path):
+    def show(found, changed):
+        for path in (tmp_path / "logs").rglob("*.log"):
+            path.unlink()
+
+    outcomes, _ = work([[1], [0]], retries=0, slots=[{}, {}], show=show)
+    assert outcomes[0].state == "failed"
+    assert outcomes[0].reason.startswith("exit code 1")
+    assert outcomes[1] == ("finished", "")
+
+
+def test_a_run_that_cannot_save_is_not_said_to_have_saved(work, tmp_path):
+    asked, ready = stops.Stops(), tmp_path / "ready"
+    ready.mkdir()
+
+    def show(found, changed):
+        if len(list(ready.iterdir())) == 3:
+            asked.signal = 15
+
+    ending = f"""
+import pathlib, signal, time
+signal.signal(15, lambda *_: sys.exit(int(sys.argv[1])))
+pathlib.Path({str(ready)!r}, sys.argv[1]).touch()
+time.sleep(1e6)"""
+    outcomes, _ = work([[1], [143], [75]], asked=asked, slots=[{}] * 3, program=ending, show=show)
+    assert outcomes == {0: ("failed", "exit code 1: it broke"), 1: ("stopped", ""), 2: ("stopped", "")}

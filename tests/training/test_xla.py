@@ -92,10 +92,11 @@ def test_a_gpu_takes_the_faster_form_and_a_resume_remembers_it(run, tmp_path, ti
     assert len(timed) == 4
 
 
-def test_a_step_that_does_not_compile_is_not_compiled(run, tmp_path, gpu, monkeypatch):
+@pytest.mark.parametrize("error", [tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError])
+def test_a_step_that_does_not_compile_is_not_compiled(error, run, tmp_path, gpu, monkeypatch):
     def seconds(step, batch):
         if compiled(step):
-            raise tf.errors.InvalidArgumentError(None, None, "Detected unsupported operations")
+            raise error(None, None, "Detected unsupported operations")
         return 0.1
 
     monkeypatch.setattr(xla, "_seconds", seconds)

@@ -10,6 +10,7 @@ something has been added.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from typing import NamedTuple
 
 from dreamer.run import formats
 from dreamer.run.lock import IN_USE
+from dreamer.stops import SIGNALS
+from dreamer.sweep import status
 from dreamer.sweep.plan import Job
 
 WAITING, FAILED = "waiting", "failed"
@@ -70,11 +73,21 @@ def may_retry(code: int) -> bool:
     return code not in (0, _BAD_INPUT, IN_USE)
 
 
+def after_stop(code: int, job: Job, logs: Path) -> Outcome:
+    """How a run has come out that was asked to save and leave, by its exit code, which is not 0."""
+    if code in (IN_USE, -signal.SIGTERM, *(128 + number for number in SIGNALS)):
+        return Outcome(status.STOPPED)
+    return Outcome(FAILED, reason(code, job, logs))  # such as a disk that is full: not saved
+
+
 def reason(code: int, job: Job, logs: Path) -> str:
-    """Why a process ended: its exit code, and the last line that it wrote."""
-    with open(log_of(job, logs), "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("dreamer: ")] or lines
+    """Why a process ended: its exit code, and the last line that it wrote, if its file is still there."""
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    try:
+        with open(log_of(job, logs), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError as error:  # somebody has tidied up: no reason to stop all other runs
+        return f"{how}: {error.strerror} (its log)"
+    told = [line for line in lines if line.startswith("dreamer: ")] or lines or [""]
     return formats.one_line(f"{how}: {told[-1].removeprefix('dreamer: ')}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from dreamer.run.lock import IN_USE
 from dreamer.stops import Stops
 from dreamer.sweep import status
-from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, may_retry, reason, start
+from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, after_stop, may_retry, reason, start
 from dreamer.sweep.plan import Job
 
 LOOK = 0.2  # seconds between two looks at the processes
@@ -101,7 +101,7 @@ class Queue:
         if code == 0:
             return Outcome(status.FINISHED)
         if self._stopped:
-            return Outcome(status.STOPPED)
+            return after_stop(code, job, self._logs)
         if code == IN_USE:  # it may be finished when it is free
             self._later.append((time.monotonic() + BUSY, job))
             return Outcome(WAITING, "in use by another process")

@@ -19,7 +19,7 @@ from dreamer.run.lock import IN_USE
 from dreamer.start import UsageError
 from dreamer.stops import SIGNALS, Stops
 from dreamer.sweep import status
-from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, may_retry, reason, start
+from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, after_stop, may_retry, reason, start
 from dreamer.sweep.plan import Job
 
 NOTES = ".ray"  # folder beside the runs: what Tune writes, and nobody reads again
@@ -142,7 +142,7 @@ def _train(config: dict, jobs: dict[int, Job], logs: Path, folder: Path, stop: P
         if code == 0:
             return {"state": status.FINISHED, "reason": ""}
         if asked:
-            break
+            return after_stop(code, job, logs)._asdict()
         if may_retry(code):
             raise RuntimeError(reason(code, job, logs))
         if code != IN_USE:
