@@ -52,7 +52,7 @@ from dreamer.types import Batch
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
 AHEAD = "acting ahead"  # the part of the time in which the thread of loop.overlap acts
-COMMIT_SECONDS = 600  # at most so much work is lost to a power cut
+COMMIT_SECONDS = 600  # at the end of a round: at most so much work, and a round, is lost to a power cut
 POLL = 0.1  # seconds until a stop is noticed while the thread that acts is waited for
 
 
