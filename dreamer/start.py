@@ -143,7 +143,9 @@ def choose_precision(precision: str, *, of_run: bool = False, emulate: bool = Tr
 
 def _check_method(run: config.Config) -> None:
     if run.method not in agents.METHODS:
-        raise UsageError(f"--method: expected one of {' | '.join(agents.METHODS)}, got {formats.shown(run.method)!r}")
+        known = " | ".join(agents.METHODS)
+        hint = f": that is an overlay, --configs ... {run.method}" if run.method in agents.ABLATIONS else ""
+        raise UsageError(f"--method: expected one of {known}, got {formats.shown(run.method)!r}{hint}")
 
 
 def _what_is_missing(logdir: Path) -> str:

@@ -16,6 +16,7 @@ from dreamer.keys import Keys
 PLANNER = "planet"
 METHODS = ("dreamer", PLANNER, "random")
 _OBJECTIVES = {"contrastive": "contrastive", "none": "reward_only"}  # of the world model, other than images
+ABLATIONS = ("no_value", *_OBJECTIVES.values())  # Dreamer with other settings, one overlay each
 
 
 def variant(config: Keys) -> str:

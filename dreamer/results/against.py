@@ -49,7 +49,9 @@ def main_figure(
     curves.complain(problems)
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
-        style.save(draw(points, key, references), [out], _notes(found, key))
+        notes = _notes(found, key)
+        style.save(draw(points, key, references), [out], notes)
+    curves.complain(f"warning: {note}" for note in notes)
     return [out]
 
 
@@ -132,7 +134,7 @@ def _method_order(name: str) -> tuple:
 
 
 def _notes(found: list[runs.Run], key: str) -> list[str]:
-    """A line for each point that is a mean over runs with different settings."""
+    """Lines where points stand after different frames, and for each that is a mean over runs of different settings."""
     of = [(run, value) for run in found if (value := _value(run, key)) is not None]
     return [
         f"{curves.title(task)}, {curves.label(method)}, {key} {runs.in_words(value)}: runs with different settings are "

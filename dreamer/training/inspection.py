@@ -94,7 +94,7 @@ def evaluate(
     written = logdir / layout.EVALUATION
     if agent:
         result |= {"agent": agent, **{f"planner.{key}": value for key, value in dict(config.planner).items()}}
-        written = written.with_stem(f"{written.stem}-{agent}")
+        written = written.with_stem(f"{written.stem}-{agent}" + "-value" * config.planner.value)
     with replacing(written) as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
     _say(written)

@@ -133,12 +133,13 @@ def test_planning_in_the_world_model_of_a_dreamer(value, tmp_path, capsys, monke
     plans = run.replace(**{"planner.horizon": 2, "planner.candidates": 9, "planner.value": value})
     out, kept = evaluate(plans, tmp_path, capsys, episodes=2, agent="planet")
     assert kept == own
-    planned = json.loads((tmp_path / "evaluation-planet.json").read_text())
+    written = tmp_path / ("evaluation-planet-value.json" if value else "evaluation-planet.json")
+    planned = json.loads(written.read_text())
     expected = {"method": "dreamer", "agent": "planet", "planner.horizon": 2, "planner.candidates": 9}
     assert (expected | {"planner.value": value, "eval_seed": 0, "updates": 14}).items() <= planned.items()
     assert planned["returns"] != own["returns"]
     assert "dreamer of seed 4 after 320 frames, 14 updates, actions planned by planet; episodes" in out
-    assert out.splitlines()[-1] == str(tmp_path / "evaluation-planet.json")
+    assert out.splitlines()[-1] == str(written)
     dreamer, planet = (restored.agent for restored in agents)
     assert (planet.value is not None) == value
     pairs = [(dreamer.world_model, planet.world_model)] + [(dreamer.value, planet.value)] * value
