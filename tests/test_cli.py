@@ -685,6 +685,18 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_reader_that_leaves_in_the_midst_of_the_work_is_told():
+    """Of a command that prints while it works, in the place of one that only shows something."""
+    program = "import sys; from dreamer.cli import main\n"
+    program += "main.COMMANDS['tasks'] = (lambda words: print('a line', flush=True), '')\n"
+    program += "sys.exit(main.main(['tasks']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "dreamer: whoever read what this prints has left\n")
+
+
 def test_the_precision_of_an_inspection_is_the_runs_unless_another_is_asked_for(inspected, monkeypatch):
     """One that this machine only emulates will do: some episodes are not a training."""
     asked = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dreamer import DISTRIBUTION, __version__, stops
 from dreamer.cli import about, export, inspect, show, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
-from dreamer.cli.output import fail, say
+from dreamer.cli.output import fail, say, silence
 from dreamer.config import ConfigError
 from dreamer.run import formats, settings
 
@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(f"no space left on the disk: {error.filename or error.strerror}", 1)
+        if isinstance(error, BrokenPipeError):
+            silence()
+            return fail("whoever read what this prints has left", 1)
         if error.errno in UNUSABLE and is_named(error.filename, words):
             return fail(f"{formats.shown(error.filename)}: {error.strerror}", 2)
         raise

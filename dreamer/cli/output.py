@@ -27,9 +27,13 @@ def say(text: str) -> int:
             # A terminal without Unicode, or a file whose name is none.
             print(text.encode("ascii", "backslashreplace").decode(), flush=True)
     except BrokenPipeError:
-        # `dreamer configs | head`: the reader has what it wanted; the interpreter must not flush into the pipe again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()  # `dreamer configs | head`: the reader has what it wanted
     return 0
+
+
+def silence() -> None:
+    """Let nothing that is printed from now on go anywhere: the interpreter must not flush into a closed pipe again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: object, code: int) -> int:

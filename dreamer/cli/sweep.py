@@ -1,6 +1,7 @@
 """`dreamer sweep` and `dreamer status`: many runs, and how far they are."""
 
 import argparse
+import errno
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +80,7 @@ def status(words: list[str]) -> int:
         return [runs.read(path, str(path), steps[path]) for path in found]
 
     screen = table.Screen(rows)
-    while args.watch:
+    while args.watch and not screen.lost:
         screen.show()
         time.sleep(1)
     found = rows()
@@ -115,8 +116,18 @@ def _work(
     if args.engine == "ray":
         cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
         return ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
+    _make_folder(args.out / LOGS)
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
     return local.work(jobs, slots=slots, **common)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"--out: cannot write to {folder}: {error.strerror}") from error
 
 
 def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Job]) -> int:
@@ -129,6 +140,7 @@ def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Jo
     words += [*(["--resume.allow", *given.allowed] if given.allowed else [])]
     words += [*(["--tasks", *args.tasks] if args.tasks else []), f"--seeds={','.join(map(str, args.seeds))}"]
     words += [f"--set={key}={','.join(values)}" for key, values in args.set or ()] + [f"--out={args.out}"]
+    _make_folder(args.out / LOGS)
     script = slurm.write(
         words,
         left,

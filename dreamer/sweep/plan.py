@@ -48,7 +48,7 @@ def plan(
     if len(names) * len(seeds) * math.prod(map(len, settings.values())) > MOST:
         raise UsageError(f"more than {MOST:,} runs: give fewer --tasks, --seeds or values of --set")
     jobs: list[Job] = []
-    folders: dict[Path, Job] = {}
+    folders, places = set[Path](), dict[tuple, Path]()
     for seed, task, values in itertools.product(seeds, names, list(itertools.product(*settings.values()))):
         chosen = {**keys, **dict(zip(settings, values, strict=True)), "task": task, "seed": str(seed)}
         run = load(overlays, chosen)
@@ -60,7 +60,9 @@ def plan(
         job = Job(len(jobs), str(logdir.relative_to(out)), logdir, words, run)
         if logdir in folders:
             raise UsageError(f"two runs would be kept in {logdir}: is a task, seed or value given twice?")
-        folders[logdir] = job
+        if (same := places.setdefault(tuple(run.flat().values()), logdir)) != logdir:  # 1e-4 and 0.0001
+            raise UsageError(f"the runs in {same} and {logdir} would be the same one: is a value given twice?")
+        folders.add(logdir)
         jobs.append(job)
     for job in jobs[: len(jobs) // len(seeds)]:  # whatever the seed
         check_task(job.config)

@@ -35,7 +35,8 @@ class Screen:
     """Shows runs that go on; rows: returns them as they are now, which is only asked when there is something to show.
 
     On a terminal the table is drawn again every REDRAWN seconds, those that run first, as many rows as fit. Elsewhere a
-    line tells each run whose state has changed, and one all together every SAID seconds.
+    line tells each run whose state has changed, and one all together every SAID seconds. Where nobody can read it any
+    more, a pipe that was closed or a disk that is full, it is `lost` and shows nothing: the runs go on.
     """
 
     def __init__(
@@ -50,13 +51,20 @@ class Screen:
         self._due = clock()
         self._drawn = 0
         self._states: dict[str, str] = {}
+        self.lost = False
 
     def show(self, changed: bool = False) -> None:
         """Show the table if it is due; changed: a run has begun or ended, which is shown at once."""
         now = self._clock()
-        if now < self._due and not changed:
+        if self.lost or (now < self._due and not changed):
             return
         rows = self._rows()
+        try:
+            self._show(rows, now)
+        except OSError:
+            self.lost = True
+
+    def _show(self, rows: list[Status], now: float) -> None:
         if self._terminal:
             self._due = now + REDRAWN
             self._draw(rows)
@@ -71,7 +79,7 @@ class Screen:
 
     def close(self) -> None:
         """Take the table away: what comes next says more."""
-        if self._drawn:
+        if self._drawn and not self.lost:
             self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
             self._stream.flush()
             self._drawn = 0

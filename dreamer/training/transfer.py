@@ -22,8 +22,11 @@ def take_networks(agent: Dreamer | PlaNet, source: Path) -> str:
     Weights are those of its newest committed state; optimisers and draws stay as they are. Raises RunError where there
     is none, or where networks of one name differ in shape: nothing is taken then. Raises CommitError for damaged ones.
     """
-    theirs = config.load_file(source / layout.CONFIG)
-    given = restore_agent(theirs, source, seed=0)
+    try:
+        theirs = config.load_file(source / layout.CONFIG)
+        given = restore_agent(theirs, source, seed=0)
+    except (config.ConfigError, RunError) as error:  # such as a run that is gone before this one has a state
+        raise RunError(f"--init_from: {error}") from error
     here, there = networks(agent), networks(given.agent)
     both = [name for name in here if name in there]
     if differing := [text for name in both if (text := _difference(name, here[name], there[name]))]:

@@ -175,6 +175,14 @@ def test_bad_input_gives_one_line(words, expected, worked, capsys):
     assert os.listdir() == []
 
 
+@pytest.mark.parametrize("engine", ["local", "slurm"])
+def test_a_place_that_takes_no_runs(engine, worked, capsys):
+    Path("file").touch()
+    expected = "--out: cannot write to file/runs/logs: Not a directory"
+    assert expected in complaint(capsys, [*WORDS, "--out", "file/runs", "--engine", engine])
+    assert worked == []
+
+
 def test_ray_has_nothing_to_do_where_all_is_finished(monkeypatch, capsys):
     monkeypatch.setattr(sweep.runs, "is_finished", lambda logdir, steps: True)
     assert cli.main([*WORDS, "--engine", "ray"]) == 0

@@ -67,6 +67,10 @@ def test_tasks_by_name_pattern_and_group():
             {"settings": {"actor.lr": ["1e-4", "1e-4"]}},
             "two runs would be kept in runs/actor.lr=1e-4/toy_dot/dreamer/0",
         ),
+        (
+            {"settings": {"actor.lr": ["1e-4", "0.0001"]}},
+            "runs/actor.lr=1e-4/toy_dot/dreamer/0 and runs/actor.lr=0.0001/toy_dot/dreamer/0 would be the same one",
+        ),
         ({"seeds": range(100_001)}, "more than 100,000 runs"),
         ({"settings": {"actor.lr": ["1", "no"]}}, "actor.lr: expected a number"),
         ({"settings": {"actor.lrr": ["1"]}}, "unknown key --actor.lrr"),

@@ -73,3 +73,24 @@ def test_elsewhere_it_tells_what_changes_and_now_and_then_all():
     lines = stream.getvalue().splitlines()
     assert lines[1:3] == ["running  a/2", "finished  a/1  1,500 frames"]
     assert [bool(re.match("3 runs: ", line)) for line in lines] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_table_that_nobody_can_read_any_more_ends_no_sweep(terminal):
+    class Closed(io.StringIO):
+        tried = 0
+
+        def isatty(self):
+            return terminal
+
+        def write(self, text):
+            self.tried += 1
+            raise BrokenPipeError
+
+    stream = Closed()
+    screen = table.Screen(lambda: ROWS, stream)
+    screen.show()
+    screen.show(changed=True)
+    screen.close()
+    assert screen.lost
+    assert stream.tried == 1

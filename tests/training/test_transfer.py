@@ -110,6 +110,14 @@ def test_other_shapes_are_refused_by_name_and_nothing_is_taken(runs, source, com
     assert all(same(network, before[name]) for name, network in weights(agent).items())
 
 
+@pytest.mark.parametrize(("file", "complaint"), [("config.yaml", "No such file"), ("checkpoints", "no committed")])
+def test_a_run_that_is_gone_is_named_with_the_key(file, complaint, runs, tmp_path):
+    shutil.copytree(runs / "planet", tmp_path / "source")
+    (tmp_path / "source" / file).rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=f"^--init_from: .*{complaint}"):
+        take_networks(build_agent(settings(), SPACE, seed=1), tmp_path / "source")
+
+
 def train(logdir, **changes):
     run = settings(**changes)
     with Stops() as stops, contextlib.ExitStack() as resources:
