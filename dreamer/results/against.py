@@ -17,6 +17,7 @@ from dreamer.run import formats
 from dreamer.run.formats import shown
 from dreamer.run.settings import before
 
+_SAME_END = 1.05  # runs whose last frames differ by less have gone equally far
 _DECADES = 30  # numbers that span more than this factor stand on a logarithmic axis: learning rates
 
 
@@ -136,7 +137,9 @@ def _method_order(name: str) -> tuple:
 def _notes(found: list[runs.Run], key: str) -> list[str]:
     """Lines where points stand after different frames, and for each that is a mean over runs of different settings."""
     of = [(run, value) for run in found if (value := _value(run, key)) is not None]
-    return [
+    last = [max(run.scores.xs) for run, _ in of]
+    apart = f"runs end after different frames, {curves.human(min(last))} to {curves.human(max(last))}"
+    return [apart] * (max(last) > _SAME_END * min(last)) + [
         f"{curves.title(task)}, {curves.label(method)}, {key} {runs.in_words(value)}: runs with different settings are "
         f"averaged: {curves.settings_in_words(differ, most=3)}"
         for value in sorted({value for _, value in of}, key=_order)

@@ -41,3 +41,9 @@ def test_planet_does_not_plan_discrete_actions():
 def test_planet_has_no_actor_whose_value_could_be_left_out():
     with pytest.raises(start.UsageError, match="is about an actor, and --method planet has none"):
         start.check_task(config.load(["toy", "planet", "no_value"]))
+
+
+def test_an_ablation_in_the_place_of_a_method_is_told_its_overlay():
+    with pytest.raises(start.UsageError, match=r"got 'no_value': that is an overlay, --configs \.\.\. no_value"):
+        start.check_task(config.load(["toy"], {"method": "no_value"}))
+    assert {agents.variant(config.load(["toy", name])) for name in agents.ABLATIONS} == set(agents.ABLATIONS)

@@ -47,11 +47,12 @@ def test_points_are_means_where_all_runs_of_a_value_are(folder):
     assert list(points["toy_dot", "dreamer"]) == [5, 45]
 
 
-def test_the_figure_has_a_line_per_method(folder, tmp_path):
+def test_the_figure_has_a_line_per_method(folder, tmp_path, capsys):
     out = tmp_path / "figures" / "x.png"
     assert against.main_figure([folder], "behavior.horizon", out) == [out]
     assert count(out, BLUE) > 200
     assert count(out, VERMILION) > 20
+    assert capsys.readouterr().err == "warning: runs end after different frames, 20 to 30\n"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_runs_that_differ_in_more_than_the_key_are_named(folder, tmp_path):
     found, _ = runs.read_settings(curves.collect([folder]))
     notes = against._notes(found, "behavior.horizon")
     assert notes == [
-        "Dot, Dreamer, behavior.horizon 45: runs with different settings are averaged: model.deter 200 or 50"
+        "runs end after different frames, 20 to 30",
+        "Dot, Dreamer, behavior.horizon 45: runs with different settings are averaged: model.deter 200 or 50",
     ]
 
 
