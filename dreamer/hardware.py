@@ -28,20 +28,25 @@ def gpu_capabilities() -> list[tuple[int, int]]:
     return [tuple(detail.get("compute_capability", (0, 0))) for detail in details]
 
 
-def nvidia_gpu(driver: str | Path = "/proc/driver/nvidia/gpus") -> bool:
-    """Whether there is an NVIDIA GPU with its driver, whatever TensorFlow sees; imports nothing.
+def nvidia_gpus(driver: str | Path = "/proc/driver/nvidia/gpus") -> int:
+    """How many NVIDIA GPUs with their driver there are, whatever TensorFlow sees; imports nothing.
 
     driver: the directory in which the driver lists its GPUs; where it does not (as under Windows), nvidia-smi is asked.
     """
-    if Path(driver).is_dir() and any(Path(driver).iterdir()):
-        return True
+    if Path(driver).is_dir() and (listed := len(list(Path(driver).iterdir()))):
+        return listed
     if not shutil.which("nvidia-smi"):
-        return False
+        return 0
     try:
         told = subprocess.run(["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return told.returncode == 0 and told.stdout.startswith(b"GPU ")
+        return 0
+    return sum(line.startswith(b"GPU ") for line in told.stdout.splitlines()) if told.returncode == 0 else 0
+
+
+def nvidia_gpu(driver: str | Path = "/proc/driver/nvidia/gpus") -> bool:
+    """Whether there is one, see nvidia_gpus."""
+    return nvidia_gpus(driver) > 0
 
 
 def unseen_gpu(tensorflow: str, driver: str | Path = "/proc/driver/nvidia/gpus") -> str | None:

@@ -63,6 +63,8 @@ def test_the_driver_lists_a_gpu(without_gpu, monkeypatch):
     _, driver = without_gpu
     (driver / "0000:01:00.0").mkdir(parents=True)
     assert hardware.nvidia_gpu(driver)
+    (driver / "0000:02:00.0").mkdir()
+    assert hardware.nvidia_gpus(driver) == 2
     assert 'pip install "tensorflow[and-cuda]==2.21.0"' in hardware.unseen_gpu("2.21.0", driver)
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "results": {"envs", "formats", "run", "types"},
     "training": {"agents", "config", "envs", "formats", "keys", "replay", "results", "run", "seeds", "stops", "types"},
     "start": {"agents", "config", "envs", "formats", "hardware", "run"},  # of the agents, their names
-    "sweep": {"config", "envs", "formats", "run", "start", "stops"},
+    "sweep": {"config", "envs", "formats", "hardware", "run", "start", "stops"},
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},

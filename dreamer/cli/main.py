@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from dreamer import DISTRIBUTION, __version__, stops
-from dreamer.cli import about, export, inspect, show, sweep, train
+from dreamer.cli import about, export, inspect, show, status, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say, silence
 from dreamer.config import ConfigError
@@ -71,7 +71,7 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "train": (train.train, "Train an agent, or go on with a run (the default)."),
     "sweep": (sweep.sweep, "Train many runs: tasks, seeds and settings."),
-    "status": (sweep.status, "Tell how far runs are."),
+    "status": (status.status, "Tell how far runs are."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
     "imagine": (inspect.imagine, "Show what the world model of a run predicts."),
     "export": (export.export, "Write the policy of a run as a SavedModel."),

@@ -1,16 +1,15 @@
-"""`dreamer sweep` and `dreamer status`: many runs, and how far they are."""
+"""`dreamer sweep`: many runs from one command."""
 
 import argparse
 import errno
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dreamer import stops
 from dreamer.cli import show, train
-from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, parse_known, to_path, to_positive, to_seed
+from dreamer.cli.arguments import Parser, UsageError, make_parser, parse_known, to_path, to_positive, to_seed
 from dreamer.cli.output import fail, say
 from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
@@ -62,31 +61,6 @@ def sweep(words: list[str], active: stops.Stops) -> int:
     return _end(args, jobs, view, active)
 
 
-def status(words: list[str]) -> int:
-    """`dreamer status`."""
-    parser = make_parser("status", "Tell how far all runs in some folders are, as their own files tell.")
-    parser.add_argument("folders", nargs="+", type=to_path, metavar="RUNS", help="a log directory, or a folder of them")
-    parser.add_argument("--watch", action="store_true", help="until Ctrl-C: the table is drawn again and again")
-    args = parse(parser, words)
-    if missing := [folder for folder in args.folders if not folder.is_dir()]:
-        raise UsageError(f"{missing[0]}: no such directory")
-    if not any(True for folder in args.folders for _ in runs.find(folder)):
-        raise UsageError(f"{args.folders[0]}: no run in this directory or below it")
-    steps: dict[Path, int | None] = {}
-
-    def rows() -> list[runs.Status]:
-        found = [path for folder in args.folders for path in runs.find(folder)]
-        steps.update({path: runs.steps_of(path) for path in found if path not in steps})
-        return [runs.read(path, str(path), steps[path]) for path in found]
-
-    screen = table.Screen(rows)
-    while args.watch and not screen.lost:
-        screen.show()
-        time.sleep(1)
-    found = rows()
-    return say("\n".join([*table.to_lines(found), table.summary(found)]))
-
-
 class View:
     """The rows of a sweep's table: what its engine knows, and what the files of its runs say."""
 
@@ -116,6 +90,7 @@ def _work(
     if args.engine == "ray":
         cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
         return ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
+    local.check_gpus(args.gpus or ())
     _make_folder(args.out / LOGS)
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
     return local.work(jobs, slots=slots, **common)

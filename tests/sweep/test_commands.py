@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dreamer import hardware
 from dreamer.cli import main as cli
-from dreamer.cli import sweep, train
+from dreamer.cli import status, sweep, train
 from dreamer.config import load
 from dreamer.run import lock
 from dreamer.sweep.engines import FAILED, Outcome, local, ray
@@ -55,7 +56,20 @@ def complaint(capsys, words):
     return err
 
 
-def test_each_engine_gets_its_options(worked):
+@pytest.mark.parametrize(
+    ("count", "here"), [(0, "there is no NVIDIA GPU here"), (1, "there is the NVIDIA GPU 0 here"), (2, "0 to 1 here")]
+)
+def test_gpus_that_are_not_here_are_not_replaced_by_the_cpu(worked, monkeypatch, capsys, count, here):
+    monkeypatch.setattr(hardware, "nvidia_gpus", lambda: count)
+    line = complaint(capsys, [*WORDS, "--gpus", "2"])
+    assert line.startswith("dreamer: --gpus 2: these are numbers, no count, and ")
+    assert line.endswith(f"{here}\n")
+    assert not worked
+    assert not Path("runs").exists()
+
+
+def test_each_engine_gets_its_options(worked, monkeypatch):
+    monkeypatch.setattr(hardware, "nvidia_gpus", lambda: 2)
     assert cli.main([*WORDS, "--out", "a", "--workers", "3", "--retries", "0"]) == 0
     assert cli.main([*WORDS, "--gpus", "0,1", "--per-gpu", "2"]) == 0
     cluster = ["--address", "auto", "--cpus", "4", "--per-gpu", "2"]
@@ -212,7 +226,7 @@ def test_status_of_runs(capsys):
 def test_status_is_shown_until_it_is_stopped(monkeypatch, capsys):
     load(["toy"]).save(Path("run/config.yaml"))
     naps = iter([None, None])
-    monkeypatch.setattr(sweep.time, "sleep", lambda seconds: next(naps))
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: next(naps))
     with pytest.raises(StopIteration):
         cli.main(["status", "run", "--watch"])
     assert capsys.readouterr().out == "1 run: 1 stopped\n"

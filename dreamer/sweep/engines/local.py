@@ -7,7 +7,9 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dreamer import hardware
 from dreamer.run.lock import IN_USE
+from dreamer.start import UsageError
 from dreamer.stops import Stops
 from dreamer.sweep import status
 from dreamer.sweep.engines import BUSY, FAILED, WAITING, Outcome, Show, after_stop, may_retry, reason, start
@@ -25,6 +27,17 @@ def slots(workers: int, gpus: Sequence[str] = (), per_gpu: int = 1) -> list[Slot
     The first runs go to GPUs of their own.
     """
     return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in list(gpus) * per_gpu] or [{}] * workers
+
+
+def check_gpus(wanted: Sequence[str]) -> None:
+    """Raise UsageError for GPUs that are not here: a run told to use one would train on the CPU."""
+    count = hardware.nvidia_gpus() if wanted else 0
+    for gpu in wanted:
+        if not count or (gpu.isdecimal() and int(gpu) >= count):
+            here = (
+                f"the NVIDIA GPUs 0 to {count - 1}" if count > 1 else "the NVIDIA GPU 0" if count else "no NVIDIA GPU"
+            )
+            raise UsageError(f"--gpus {','.join(wanted)}: these are numbers, no count, and there is {here} here")
 
 
 def work(
