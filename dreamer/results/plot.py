@@ -152,7 +152,8 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
         xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
         panel.fill_between(xs, mean - std, mean + std, color=style.INK, alpha=0.1, linewidth=0)
         points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False} if _is_short(xs, columns) else {}
-        (line,) = panel.plot(xs, mean, zorder=2.5, label="Dreamer, published", **CURVE_STYLE, **points)
+        above = 5 if count == 1 else 2.5  # a single point would lie beneath those of the runs, unseen
+        (line,) = panel.plot(xs, mean, zorder=above, label="Dreamer, published", **CURVE_STYLE, **points)
         lines.append((float(mean[-1]), line))
     final = published.scores(task)
     for method in FINAL_STYLES:
