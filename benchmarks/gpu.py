@@ -133,7 +133,7 @@ def main(words=None):
         parser.set_defaults(**TINY)
         arguments = parser.parse_args(words)
     config = common.load_config(parser, arguments)
-    if config.xla != "false":
+    if config.xla != "auto":
         parser.error("xla: every row of this command says whether it is with XLA; leave the key out")
     if arguments.measure:
         seen = measure_devices() if arguments.measure == "devices" else measure_acting(config, arguments.episodes)

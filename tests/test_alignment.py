@@ -237,7 +237,7 @@ class StepPolicy:
 
     def distribution(self, features):
         action = features[..., :1] / 20
-        return SimpleNamespace(sample=lambda seed: action, entropy=lambda seed, samples: tf.zeros([]))
+        return SimpleNamespace(sample=lambda seed, part: action, entropy=lambda seed, samples: tf.zeros([]))
 
 
 class FixedValue:

@@ -291,11 +291,11 @@ def stopped(tmp_path_factory):
     """A run that has deleted episodes beyond its capacity, stopped in the middle of one."""
     logdir, stops, step = tmp_path_factory.mktemp("runs") / "stopped", Stops(), loop.Run._step
 
-    def stopping(self):
-        episode = step(self)
+    def stopping(self, *arguments):
+        episodes = step(self, *arguments)
         if self.frames == 196:
             stops.signal = signal.SIGTERM
-        return episode
+        return episodes
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(loop.Run, "_step", stopping)
