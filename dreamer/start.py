@@ -78,9 +78,10 @@ def claim_logdir(
             raise
         raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
     agreed = settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
-    if agreed.previous is None and run.init_from != "none":  # else the networks are in its own states
+    origin = settings.source_of(run.init_from)
+    if agreed.previous is None and origin:  # else the networks are in its own states
         try:
-            source = open_config(Path(run.init_from))
+            source = open_config(origin)
         except UsageError as error:
             raise UsageError(f"--init_from: {error}") from error
         if "random" in (run.method, source.method):

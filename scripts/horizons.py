@@ -6,7 +6,7 @@
 
 Every run is an ordinary one, in a process of its own; what is finished is skipped, what was stopped goes on. PlaNet has
 no actor that imagines: its plans are as long as the horizon. On the dot most of the square is out of reach of a few
-steps, so that whoever sees no further than the horizon should need a long one (paper, Section 6, "Horizon length").
+steps, so that whoever sees no further than the horizon should need a long one (paper, Section 6).
 """
 
 import argparse

@@ -29,12 +29,20 @@ def shared(config: Keys, seed: int) -> dict[str, Any]:
     return sections | {"seed": seed, "loss_scale": loss_scale, "xla": config.xla == "true"}
 
 
-@contextlib.contextmanager
-def beside_training() -> Iterator[None]:
-    """What is built and computed in the block takes nothing of a GPU: it is on the CPU, in float32.
+def off_the_gpu() -> contextlib.AbstractContextManager:
+    """What this thread computes in the block takes nothing of a GPU, where there is one.
 
-    A GPU computes one thing after the other, so that an action would wait for the updates in its queue; and not every
-    CPU beside one has its half precision. Where there is no GPU, the block makes no difference.
+    A GPU computes one thing after the other, so that an action would wait for the updates in its queue.
+    """
+    return tf.device("CPU:0") if device.on_gpu() else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def built_beside_training() -> Iterator[None]:
+    """An agent that is built in the block is for acting `off_the_gpu`, in float32.
+
+    Not every CPU beside a GPU has its half precision. Where there is no GPU, the block makes no difference. It sets
+    Keras' precision, which is one for all threads.
     """
     if not device.on_gpu():
         yield
@@ -42,7 +50,7 @@ def beside_training() -> Iterator[None]:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        with tf.device("CPU:0"):
+        with off_the_gpu():
             yield
     finally:
         keras.config.set_dtype_policy(before)

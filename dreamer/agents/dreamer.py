@@ -220,7 +220,7 @@ class Dreamer:
     def act_rows(
         self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
     ) -> tuple[np.ndarray, Carry]:
-        """Actions [B, A] for B environments at once: those of `explore` or `evaluate`, in a third of their time.
+        """Actions [B, A] for B environments at once: those of `explore` or `evaluate`, sooner.
 
         The weights are those of the last update, or of `initial` where something else has changed them since.
         """

@@ -66,6 +66,11 @@ def settle(settings: Settings, logdir: Path, frames: int) -> None:
     settings.config.save(logdir / layout.CONFIG)
 
 
+def source_of(init_from: str) -> Path | None:
+    """The log directory that the key init_from names; None where it names none."""
+    return None if init_from == "none" else Path(init_from).expanduser()
+
+
 def before(name: str) -> Any:
     """What runs did that are older than the key of this name; None for what has always been a key, or is none."""
     return next((key.before for key in config.describe() if key.name == name), None)

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from dreamer import envs, seeds
 from dreamer.agents import towers
-from dreamer.agents.build import beside_training, build_agent
+from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.agents.random import Random
 from dreamer.config import Config
 from dreamer.envs.wrappers import Checked
@@ -34,7 +34,7 @@ from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore, ReplayError, check_present
 from dreamer.run import layout
 from dreamer.run.commits import ACTING, CommitError
-from dreamer.run.settings import Settings
+from dreamer.run.settings import Settings, source_of
 from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine, xla
 from dreamer.training.ahead import Ahead
@@ -46,7 +46,7 @@ from dreamer.training.progress import Progress
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
-from dreamer.training.transfer import NO_RUN, take_networks
+from dreamer.training.transfer import take_networks
 from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
@@ -182,12 +182,12 @@ class Run:
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
             towers.spread(self._agent, config)
-            if not self._recorder.read_weights(self._agent) and config.init_from != NO_RUN:
-                self._recorder.notes.append(take_networks(self._agent, Path(config.init_from)))
+            if not self._recorder.read_weights(self._agent) and (source := source_of(config.init_from)):
+                self._recorder.notes.append(take_networks(self._agent, source))
         # of_this_round: it has the weights of a round that an earlier session began, and its thread is yet to begin.
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
-            with beside_training():
+            with built_beside_training():
                 self._acting = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
             self._of_this_round = self._recorder.read_acting(self._acting)
         episodes: dict[str, Any] = {
@@ -509,7 +509,7 @@ class Run:
 
     @contextlib.contextmanager
     def _part_ahead(self) -> Iterator[None]:
-        with beside_training(), self._stopwatch.part(AHEAD):
+        with off_the_gpu(), self._stopwatch.part(AHEAD):
             yield
 
     def _take_over(self, updates: int) -> None:

@@ -11,7 +11,6 @@ from dreamer.agents.planet import PlaNet
 from dreamer.run import layout
 from dreamer.training.restore import restore_agent
 
-NO_RUN = "none"  # as the key init_from
 _PARTS = ("encoder", "rssm", "decoder", "state_head", "reward_head", "discount_head")  # of a world model
 _BEHAVIOR = ("actor", "value")
 

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import config
-from dreamer.agents.build import beside_training, build_agent
+from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.nets import device
 from dreamer.types import ActionSpace
 
@@ -20,10 +20,12 @@ def build():
 def test_beside_a_gpu_the_policy_is_on_the_cpu_in_float32(monkeypatch, precision):
     precision("mixed_bfloat16")
     monkeypatch.setattr(device, "on_gpu", lambda: True)
-    with beside_training():
+    with built_beside_training():
         agent = build()
+    with off_the_gpu():  # as its thread acts, while the other one goes on in the run's own precision
         agent.act(OBSERVATION, agent.initial(), True)
         assert tf.zeros([1]).device.endswith("CPU:0")
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert agent.actor.mlp.hidden[0].compute_dtype == "float32"
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert build().actor.mlp.hidden[0].compute_dtype == "bfloat16"
@@ -31,5 +33,5 @@ def test_beside_a_gpu_the_policy_is_on_the_cpu_in_float32(monkeypatch, precision
 
 def test_without_a_gpu_it_is_as_the_agent_that_trains(precision):
     precision("mixed_bfloat16")
-    with beside_training():
+    with built_beside_training():
         assert build().actor.mlp.hidden[0].compute_dtype == "bfloat16"
