@@ -176,11 +176,11 @@ def measure_policy(config, calls):
 
     agent = build_agent(config, ActionSpace(6, discrete=config.suite in ("atari", "dmlab")), seed=0)
     image, first = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8), np.zeros([1], bool)
-    carry, ways = agent.initial(), {}
+    carry, ways, inputs = agent.initial(), {}, {"image": image}
     for explore in (True, False):
         plain = agent.explore if explore else agent.evaluate
-        ways[explore, "tf.function"] = lambda plain=plain: plain(image, first, carry)[0].numpy()
-        ways[explore, "ours"] = lambda explore=explore: agent.act_rows(image, first, carry, explore)
+        ways[explore, "tf.function"] = lambda plain=plain: plain(inputs, first, carry)[0].numpy()
+        ways[explore, "ours"] = lambda explore=explore: agent.act_rows(inputs, first, carry, explore)
     ways["copy"] = agent.initial  # which begins with the weights as they are
     seen = {way: [] for way in ways}
     for way, call in 10 * list(ways.items()):

@@ -73,9 +73,9 @@ def measure(config, environments, matmul, repeats):
     agent = build_agent(config, space, seed=0)
     planner, rng = config.planner, np.random.default_rng(0)
 
-    def loop(image, is_first, carry):
-        state = agent._belief.filter(image, is_first, carry, agent.random)
-        sizes = [planner.iterations, len(image), planner.candidates, planner.horizon]
+    def loop(inputs, is_first, carry):
+        state = agent._belief.filter(inputs, is_first, carry, agent.random)
+        sizes = [planner.iterations, len(is_first), planner.candidates, planner.horizon]
         draws = (agent.random.normal([*sizes, size]) for size in (space.size, config.model.stoch))
         return plan_in_python(agent, planner, state, *draws)
 
@@ -83,7 +83,7 @@ def measure(config, environments, matmul, repeats):
     for rows in environments:
         image = tf.constant(rng.integers(0, 256, (rows, 64, 64, 3)), tf.uint8)
         carry = agent.world_model.rssm.initial(rows), tf.zeros([rows, space.size])
-        inputs = image, tf.ones([rows], bool), carry
+        inputs = {"image": image}, tf.ones([rows], bool), carry
         seen = []
         for _ in range(1 + repeats):
             seen.append([seconds(agent.evaluate, *inputs), seconds(loop, *inputs)])

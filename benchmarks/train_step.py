@@ -95,7 +95,7 @@ def random_batch(config, actions):
     lead = (config.replay.batch, config.replay.length)
     with tf.device("CPU:0"):
         return Batch(
-            image=tf.constant(rng.integers(0, 256, (*lead, 64, 64, 3), np.uint8)),
+            inputs={"image": tf.constant(rng.integers(0, 256, (*lead, 64, 64, 3), np.uint8))},
             action=tf.constant(rng.uniform(-1, 1, (*lead, actions)), tf.float32),
             reward=tf.constant(rng.uniform(0, 1, lead), tf.float32),
             discount=tf.ones(lead),

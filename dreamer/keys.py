@@ -8,6 +8,7 @@ class Env(Section):
 
     action_repeat: int  # frames
     time_limit: int  # frames
+    size: int  # pixels
     camera: int  # index
     renderer: str  # name
     worker: bool  # flag
@@ -49,6 +50,9 @@ class Model(Section):
     min_std: float  # standard deviation
     conv_depth: int  # channels
     units: int  # units
+    inputs: str  # names
+    vector_layers: int  # layers
+    vector_std: float  # standard deviation
     observation: str  # name
     probe_decoder: bool  # flag
     reward_layers: int  # layers

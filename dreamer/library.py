@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamer import config, envs, hardware, seeds, start, stops
+from dreamer import agents, config, envs, hardware, seeds, start, stops
 from dreamer.replay import episodes as replay
 from dreamer.results import scores as score_files
 from dreamer.run import files, formats, layout
@@ -54,7 +54,7 @@ def environment(logdir: Folder, **keys: Any) -> envs.Env:
     run = _open(logdir, **{f"env.{name}": value for name, value in keys.items()})
     start.check_task(run)
     start.prepare_rendering(run)
-    return envs.make(run.suite, run.task, **run.env)
+    return envs.make(run.suite, run.task, images=agents.sees_images(run), **run.env)
 
 
 def train(
@@ -172,6 +172,7 @@ def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool 
     """
     run, out = Path(logdir), Path(out)
     _open(run)
+    start.load_tensorflow()  # quietly
 
     from dreamer.agents import export as writer
 

@@ -38,6 +38,8 @@ def check_task(run: config.Config) -> None:
         envs.validate(run.suite, run.task)
     except ValueError as error:
         raise UsageError(error) from error
+    if run.env.size % 16:
+        raise UsageError(f"--env.size: expected a multiple of 16 from 32 to 128, got {run.env.size}")
     if problem := envs.missing(run.suite):
         raise UsageError(problem)
     # Found out while rendering, a MUJOCO_GL that is no platform would be a fault.

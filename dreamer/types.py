@@ -33,16 +33,22 @@ class State(NamedTuple):
 class Batch(NamedTuple):
     """Windows of experience, time-aligned as in the legend above.
 
-    image: [B, T, 64, 64, 3] uint8; action: [B, T, A] float32; reward, discount: [B, T] float32;
+    inputs: what the agent sees, by name: "image" [B, T, n, n, 3] uint8, n = 64 in the paper, and vectors [B, T, size]
+    float32; either may be missing. action: [B, T, A] float32; reward, discount: [B, T] float32;
     is_first: [B, T] bool, True where a piece of an episode begins, so that the state before it is the zero state
     (always at t = 0, and inside the window where a short episode is followed by another).
     """
 
-    image: Any
+    inputs: dict[str, Any]
     action: Any
     reward: Any
     discount: Any
     is_first: Any
+
+    @property
+    def image(self) -> Any:
+        """The images, None where the agent sees none."""
+        return self.inputs.get(IMAGE)
 
 
 class ActionSpace(NamedTuple):
@@ -57,3 +63,7 @@ class Space(NamedTuple):
 
     shape: tuple
     dtype: str
+
+
+IMAGE = "image"  # the observation of an environment that is one; all others are vectors
+PIXELS = {IMAGE: Space((64, 64, 3), "uint8")}  # what the agent of the paper sees

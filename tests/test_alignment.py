@@ -14,7 +14,7 @@ import tensorflow as tf
 from dreamer.replay.dataset import Windows
 from dreamer.replay.episodes import EpisodeStore
 from dreamer.training.driver import Driver
-from dreamer.types import ActionSpace, Batch, Space
+from dreamer.types import ActionSpace, Space
 from tests.agents.conftest import small_agent
 
 REPEAT, GAMMA, LAMBDA, HORIZON = 2, 0.9, 0.8, 4
@@ -136,7 +136,7 @@ def test_files_hold_what_belongs_together(store):
 def test_batches_hold_what_belongs_together_across_the_ends_of_episodes(batches):
     terminals = 0
     for batch in batches:
-        batch = Batch(*(array.numpy() for array in batch))
+        batch = tf.nest.map_structure(lambda array: array.numpy(), batch)
         check(batch.image, batch.action, batch.reward, batch.discount)
         steps, terminal = told(batch.image)["step"], told(batch.image)["terminal"]
         assert batch.is_first[:, 0].all()

@@ -50,7 +50,7 @@ def batch(discount):
     """Two rows of experience, of which nothing but the discounts matters here."""
     lead = np.shape(discount)
     return Batch(
-        image=tf.zeros([*lead, 64, 64, 3], tf.uint8),
+        inputs={"image": tf.zeros([*lead, 64, 64, 3], tf.uint8)},
         action=tf.zeros([*lead, DISCRETE.size]),
         reward=tf.zeros(lead),
         discount=float32(discount),
@@ -143,7 +143,7 @@ def test_epsilon_that_an_agent_explores_with(overlays, recorded, monkeypatch):
     shown = []
     for updates in UPDATES:
         agent.updates.assign(updates)
-        shown.append(agent.explore(image, is_first, carry)[0])
+        shown.append(agent.explore({"image": image}, is_first, carry)[0])
     np.testing.assert_allclose(shown, np.broadcast_to(np.reshape(recorded, (-1, 1, 1)), np.shape(shown)), rtol=1e-6)
 
 

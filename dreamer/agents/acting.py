@@ -1,15 +1,16 @@
 """What the agents share when they act: the belief about the present, and what is expected from there on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dreamer.types import Batch, State
-from dreamer.world_model.world_model import WorldModel, preprocess
+from dreamer.world_model.world_model import WorldModel
 
 Carry = tuple[State, tf.Tensor]  # the posterior state and the action that was taken in it, each with B rows
+Inputs = Mapping[str, Any]  # what is seen of one step, by name: image [B, n, n, 3] uint8, vectors [B, size] float32
 
 
 class Belief:
@@ -26,22 +27,20 @@ class Belief:
         """Carry before the first step, for `rows` environments: the zero state and no action."""
         return self._world_model.rssm.initial(rows), tf.zeros([rows, self._actions])
 
-    def filter(
-        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: "tf.random.Generator | Draws"
-    ) -> State:
+    def filter(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry, random: "tf.random.Generator | Draws") -> State:
         """Posterior state after one more observation; an episode begins with the zero state and no action.
 
-        image: [B, 64, 64, 3] uint8, is_first: [B]; random: a generator, or Draws -> State [B, ...].
+        inputs: [B, ...] by name, is_first: [B]; random: a generator, or Draws -> State [B, ...].
         """
         state, action = carry
         action = action * (1.0 - tf.cast(is_first, tf.float32)[:, None])
-        embed = self._world_model.encoder(preprocess(image))
-        noise = random.normal([rows_of(image), self._world_model.rssm.stoch])
+        embed = self._world_model.embed(inputs)
+        noise = random.normal([rows_of(is_first), self._world_model.rssm.stoch])
         return self._world_model.rssm.obs_step(state, action, embed, is_first, noise)
 
     @tf.function(reduce_retracing=True)
-    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
-        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T]: `context` reconstructions, then imagination."""
+    def open_loop(self, batch: Batch, context: int) -> dict[str, tf.Tensor]:
+        """`context` reconstructions, then imagination; see WorldModel.open_loop."""
         noise = self.noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.
         return self._world_model.open_loop(batch, noise, context)
 
@@ -83,10 +82,18 @@ def rows_of(tensor: tf.Tensor) -> int | tf.Tensor:
 
 
 def act_once(
-    act: Callable[..., tuple[np.ndarray, Carry]], observation: Mapping[str, Any], carry: Carry, explore: bool
+    act: Callable[..., tuple[np.ndarray, Carry]],
+    names: Iterable[str],
+    observation: Mapping[str, Any],
+    carry: Carry,
+    explore: bool,
 ) -> tuple[np.ndarray, Carry]:
-    """One action [A] of a batched act(image, is_first, carry, explore) for one observation, and the new carry."""
-    action, carry = act(observation["image"][None], np.asarray(observation["is_first"])[None], carry, explore)
+    """One action [A] of a batched act(inputs, is_first, carry, explore) for one observation, and the new carry.
+
+    names: of the inputs.
+    """
+    inputs = {name: observation[name][None] for name in names}
+    action, carry = act(inputs, np.asarray(observation["is_first"])[None], carry, explore)
     return action[0], carry
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,20 +10,22 @@ import tensorflow as tf
 
 from dreamer.keys import Keys
 from dreamer.nets import device
-from dreamer.types import ActionSpace
+from dreamer.types import PIXELS, ActionSpace, Space
 
 
-def build_agent(config: Keys, action_space: ActionSpace, *, seed: int) -> Any:
+def build_agent(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Space] = PIXELS, *, seed: int) -> Any:
     """The agent that `config.method` names, new; `seed` decides its weights and all that it draws.
 
-    agents/__init__.py has what an agent can do. Raises RunError where this one cannot act so.
+    inputs: Space of everything that it sees, by name. agents/__init__.py has what an agent can do. Raises RunError
+    where this one cannot act so.
     """
-    return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, seed=seed)
+    return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, inputs, seed=seed)
 
 
 def shared(config: Keys, seed: int) -> dict[str, Any]:
     """The keyword arguments that all agents with a world model take."""
-    sections = {name: config[name] for name in ("model", "optimizer", "explore")}
+    sections: dict[str, Any] = {name: dict(config[name]) for name in ("model", "optimizer", "explore")}
+    del sections["model"]["inputs"]  # which of what an environment observes; it has become Spaces by now
     loss_scale = keras.config.dtype_policy().compute_dtype == "float16"
     # What `auto` comes to is known where training begins (training/xla.py); nothing else has a training step.
     return sections | {"seed": seed, "loss_scale": loss_scale, "xla": config.xla == "true"}

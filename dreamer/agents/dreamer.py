@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from dreamer import keys
-from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
+from dreamer.agents.acting import Belief, Carry, Draws, Inputs, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
 from dreamer.agents.snapshot import Snapshot
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
@@ -16,7 +17,7 @@ from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weigh
 from dreamer.nets.distributions import WHOLE
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
-from dreamer.types import ActionSpace, Batch, State
+from dreamer.types import PIXELS, ActionSpace, Batch, Space, State
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel, contrastive_loss, probe_seed_stream
 
@@ -41,6 +42,7 @@ class Losses(NamedTuple):
 class Dreamer:
     """The agent of the paper.
 
+    inputs: Space of everything that it sees, by name.
     model, actor, value, behavior, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of
     the same names. loss_scale is for float16; xla compiles the training step.
     """
@@ -48,6 +50,7 @@ class Dreamer:
     def __init__(
         self,
         action_space: ActionSpace,
+        inputs: Mapping[str, Space] = PIXELS,
         *,
         model: keys.Model,
         actor: keys.Actor,
@@ -65,11 +68,12 @@ class Dreamer:
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]
         self._lambda = behavior["return_lambda"]
         self._explore, self._has_discount_head = dict(explore), model["discount_head"]
-        self.action_space = action_space
+        self.action_space, self.inputs = action_space, dict(inputs)
         seeds = seed_stream(seed)
         width = model["stoch"] + model["deter"]
         self.world_model = WorldModel(
             action_space.size,
+            inputs,
             gamma=behavior["discount"],
             seeds=seeds,
             probe_seeds=probe_seed_stream(seed),
@@ -93,9 +97,13 @@ class Dreamer:
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
         rssm, mlp = self.world_model.rssm, self.actor.mlp
-        read = [*self.world_model.encoder.convs, rssm.input_layer, rssm.gru, rssm.posterior_hidden, rssm.posterior_out]
+        encoding = encoding_layers(self.world_model)
+        read = [*encoding, rssm.input_layer, rssm.gru, rssm.posterior_hidden, rssm.posterior_out]
         self._snapshot = Snapshot(
-            functools.partial(self.policy, random=self.random), [*read, *mlp.hidden, mlp.out], self.updates
+            functools.partial(self.policy, random=self.random),
+            self.inputs,
+            [*read, *mlp.hidden, mlp.out],
+            self.updates,
         )
         compiled = tf.function(self.train, jit_compile=True if xla else None, autograph=False)
         self.train = compiled  # type: ignore[method-assign]  # the same method, compiled
@@ -215,37 +223,35 @@ class Dreamer:
 
     def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: a noisy sample when exploring, otherwise the mode."""
-        return act_once(self.act_rows, observation, carry, explore)
+        return act_once(self.act_rows, self.inputs, observation, carry, explore)
 
-    def act_rows(
-        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
-    ) -> tuple[np.ndarray, Carry]:
+    def act_rows(self, inputs: Inputs, is_first: np.ndarray, carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """Actions [B, A] for B environments at once: those of `explore` or `evaluate`, sooner.
 
         The weights are those of the last update, or of `initial` where something else has changed them since.
         """
-        return self._snapshot(image, is_first, carry, explore)
+        return self._snapshot(inputs, is_first, carry, explore)
 
     @tf.function
-    def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
+    def evaluate(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Mode actions, see `policy`."""
-        return self.policy(image, is_first, carry, self.random, explore=False)
+        return self.policy(inputs, is_first, carry, self.random, explore=False)
 
     @tf.function
-    def explore(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
+    def explore(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Sampled actions with noise, see `policy`."""
-        return self.policy(image, is_first, carry, self.random, explore=True)
+        return self.policy(inputs, is_first, carry, self.random, explore=True)
 
     def policy(
-        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
+        self, inputs: Inputs, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
     ) -> tuple[tf.Tensor, Carry]:
-        """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
+        """Actions [B, A] and the new carry. inputs: [B, ...] by name, is_first: [B]; carry: (State, last action).
 
         random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: sampled actions with
         noise, a Normal on continuous ones and epsilon-greedy on discrete ones; else the mode, discrete ones
         epsilon-greedy.
         """
-        state = self._belief.filter(image, is_first, carry, random)
+        state = self._belief.filter(inputs, is_first, carry, random)
         policy = self.actor.distribution(feature(state))
         seed = random.make_seeds(1)[:, 0]
         discrete = self.action_space.discrete
@@ -259,16 +265,22 @@ class Dreamer:
             action = exploration_noise(action, self._explore["noise"], random.normal(tf.shape(action)))
         return action, (state, action)
 
-    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
-        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
+    def open_loop(self, batch: Batch, context: int) -> dict[str, tf.Tensor]:
+        """What is predicted once the first `context` steps have been seen, by name; see WorldModel.open_loop."""
         return self._belief.open_loop(batch, context)
 
 
-def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> Dreamer:
+def build(config: keys.Keys, action_space: ActionSpace, inputs: Mapping[str, Space], *, seed: int) -> Dreamer:
     """The Dreamer of a config."""
-    return Dreamer(
-        action_space, actor=config.actor, value=config.value, behavior=config.behavior, **shared(config, seed)
-    )
+    sections: dict[str, Any] = {"actor": config.actor, "value": config.value, "behavior": config.behavior}
+    return Dreamer(action_space, inputs, **sections, **shared(config, seed))
+
+
+def encoding_layers(model: WorldModel) -> list[keras.layers.Layer]:
+    """The layers whose weights `model.embed` reads."""
+    images = model.encoder.convs if model.encoder else []
+    vectors = [*model.vector_encoder.hidden, model.vector_encoder.out] if model.vector_encoder else []
+    return [*images, *vectors]
 
 
 def epsilon_greedy(action: tf.Tensor, epsilon: float | tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

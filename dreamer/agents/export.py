@@ -14,8 +14,7 @@ import tensorflow as tf
 from dreamer.agents import RunError, variant
 from dreamer.agents.acting import Draws
 from dreamer.agents.trained import TrainedAgent
-from dreamer.nets.layers import IMAGE_SHAPE
-from dreamer.types import State
+from dreamer.types import IMAGE, Space, State
 from dreamer.world_model.rssm import feature
 
 SIGNATURE, EXAMPLE = "signature.json", "example.py"
@@ -25,9 +24,10 @@ _STATE = {
     "deter": "deterministic state; zeros before the first step",
     "action": "the action that was taken there; zeros before the first step",
 }
+_PREDICTED = {IMAGE: "images"}  # names of predictions that are not those of inputs
 _SEED = "all that is random follows from it: another one for every step, such as its number"
 _EXAMPLE = '''\
-"""The policy beside this file: python example.py [images.npy], which are uint8 [T, 64, 64, 3], one episode."""
+"""The policy beside this file: python example.py [episode.npz], which has arrays [T, ...] of what it sees, by name."""
 
 import sys
 from pathlib import Path
@@ -36,11 +36,15 @@ import numpy as np
 import tensorflow as tf
 
 act = tf.saved_model.load(str(Path(__file__).parent)).signatures["act"]
-images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.zeros([5, 64, 64, 3], np.uint8)
+seen = {seen}
+nothing = {{name: np.zeros([5, *shape]) for name, (shape, _) in seen.items()}}
+episode = np.load(sys.argv[1]) if len(sys.argv) > 1 else nothing
+inputs = {{name: episode[name].astype(dtype) for name, (_, dtype) in seen.items()}}
 state = {{name: tf.zeros([1, size]) for name, size in {sizes}.items()}}
-for step, image in enumerate(images):
+for step in range(len(next(iter(inputs.values())))):
+    now = {{name: tf.constant(values[step : step + 1]) for name, values in inputs.items()}}
     first, seed = tf.constant([step == 0]), tf.constant(step, tf.int64)
-    state = act(image=tf.constant(image[None]), is_first=first, seed=seed, **state)
+    state = act(is_first=first, seed=seed, **now, **state)
     print(*state["action"][0].numpy())  # {actions}
 '''
 
@@ -65,7 +69,7 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
     state = {name: (tf.TensorSpec([None, sizes[name]], name=name), meaning) for name, meaning in _STATE.items()}
     seed = {"seed": (tf.TensorSpec([], tf.int64, "seed"), _SEED)}
     step = {
-        "image": (tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, "image"), "what is seen now, RGB"),
+        **{name: _input(name, space) for name, space in agent.inputs.items()},
         "is_first": (
             tf.TensorSpec([None], tf.bool, "is_first"),
             "where an episode begins: the state is forgotten",
@@ -105,17 +109,19 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
         "functions": described,
     }
     (out / SIGNATURE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    (out / EXAMPLE).write_text(_EXAMPLE.format(sizes=sizes, actions=f"{size} numbers, {space}"), encoding="utf-8")
+    seen = {name: (list(space.shape), space.dtype) for name, space in agent.inputs.items()}
+    example = _EXAMPLE.format(seen=seen, sizes=sizes, actions=f"{size} numbers, {space}")
+    (out / EXAMPLE).write_text(example, encoding="utf-8")
     return ["saved_model.pb", "variables", SIGNATURE, EXAMPLE]
 
 
 def _policy(agent: TrainedAgent, explore: bool) -> Callable[..., dict[str, tf.Tensor]]:
-    def act(
-        image: tf.Tensor, is_first: tf.Tensor, stoch: tf.Tensor, deter: tf.Tensor, action: tf.Tensor, seed: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def act(*arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+        *seen, is_first, stoch, deter, action, seed = arguments
+        inputs = dict(zip(agent.inputs, seen, strict=True))
         # Only the sample and the deterministic part go on to the next state.
         carry = State(stoch, stoch, stoch, deter), action
-        action, (state, _) = agent.policy(image, is_first, carry, Draws(seed), explore=explore)
+        action, (state, _) = agent.policy(inputs, is_first, carry, Draws(seed), explore=explore)
         return {"stoch": state.stoch, "deter": state.deter, "action": action}
 
     return act
@@ -135,9 +141,7 @@ def _imagination(agent: TrainedAgent) -> Callable[..., dict[str, tf.Tensor]]:
             "stoch": states.stoch,
             "deter": states.deter,
         }
-        if model.decoder is not None:
-            outputs["images"] = tf.clip_by_value(model.decoder(features) + 0.5, 0.0, 1.0)
-        return outputs
+        return outputs | {_PREDICTED.get(name, name): value for name, value in model.predicted(features).items()}
 
     return imagine
 
@@ -149,8 +153,14 @@ def _imagined(agent: TrainedAgent) -> dict[str, str]:
         "stoch": "sample of the prior",
         "deter": "deterministic state",
     }
-    images = {"images": "predicted, RGB in [0, 1]"} if agent.networks["world_model"].decoder is not None else {}
-    return images | meanings
+    model = agent.networks["world_model"]
+    images = {_PREDICTED[IMAGE]: "predicted, RGB in [0, 1]"} if model.decoder is not None else {}
+    return images | dict.fromkeys(model.vector_heads, "predicted") | meanings
+
+
+def _input(name: str, space: Space) -> tuple[tf.TensorSpec, str]:
+    meaning = "what is seen now" + (", RGB" if name == IMAGE else "")
+    return tf.TensorSpec([None, *space.shape], tf.as_dtype(space.dtype), name), meaning
 
 
 def _described(name: str, spec: tf.TensorSpec, meaning: str) -> dict[str, Any]:

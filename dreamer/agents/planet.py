@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from dreamer import keys
 from dreamer.agents import PLANNER, RunError
-from dreamer.agents.acting import Belief, Carry, Draws, act_once, exploration_noise, rows_of
+from dreamer.agents.acting import Belief, Carry, Draws, Inputs, act_once, exploration_noise, rows_of
 from dreamer.agents.build import shared
 from dreamer.behavior.actor_critic import Value
 from dreamer.behavior.planner import plan, predicted_return
 from dreamer.nets.layers import seed_stream
 from dreamer.nets.optimizer import Optimizer, only_variables
-from dreamer.types import ActionSpace, Batch, State
+from dreamer.types import PIXELS, ActionSpace, Batch, Space, State
 from dreamer.world_model.rssm import feature
 from dreamer.world_model.world_model import WorldModel, probe_seed_stream
 
@@ -22,15 +22,16 @@ from dreamer.world_model.world_model import WorldModel, probe_seed_stream
 class PlaNet:
     """Plans continuous actions by the rewards that the world model predicts.
 
-    model, planner, optimizer, explore are the keyword arguments of configs/defaults.yaml's sections of the same names;
-    gamma is for a discount head, and for plans that a value judges. value: the section of that name where planner.value
-    is true: a value network that nothing here trains, for the weights of a Dreamer. loss_scale is for float16; xla
-    compiles the training step.
+    inputs: Space of everything that it sees, by name. model, planner, optimizer, explore are the keyword arguments of
+    configs/defaults.yaml's sections of the same names; gamma is for a discount head, and for plans that a value judges.
+    value: the section of that name where planner.value is true: a value network that nothing here trains, for the
+    weights of a Dreamer. loss_scale is for float16; xla compiles the training step.
     """
 
     def __init__(
         self,
         action_space: ActionSpace,
+        inputs: Mapping[str, Space] = PIXELS,
         *,
         model: keys.Model,
         planner: keys.Planner,
@@ -44,11 +45,11 @@ class PlaNet:
     ):
         model = dict(model)
         lr = model.pop("lr")
-        self.action_space = action_space
+        self.action_space, self.inputs = action_space, dict(inputs)
         self._planner, self._noise = dict(planner), explore["noise"]
         seeds = seed_stream(seed)
         self.world_model = WorldModel(
-            action_space.size, gamma=gamma, seeds=seeds, probe_seeds=probe_seed_stream(seed), **model
+            action_space.size, inputs, gamma=gamma, seeds=seeds, probe_seeds=probe_seed_stream(seed), **model
         )
         settings = {"lr": lr, "loss_scale": loss_scale, **optimizer}
         self.optimizers = {"model": Optimizer(self.world_model.model_variables, name="model", **settings)}
@@ -95,40 +96,38 @@ class PlaNet:
 
     def act(self, observation: Mapping[str, Any], carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """One action [A] for one observation: planned, and noisy when exploring."""
-        return act_once(self.act_rows, observation, carry, explore)
+        return act_once(self.act_rows, self.inputs, observation, carry, explore)
 
-    def act_rows(
-        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
-    ) -> tuple[np.ndarray, Carry]:
+    def act_rows(self, inputs: Inputs, is_first: np.ndarray, carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
         """Actions [B, A] for B environments at once."""
-        action, carry = (self.explore if explore else self.evaluate)(image, is_first, carry)
+        action, carry = (self.explore if explore else self.evaluate)(inputs, is_first, carry)
         return action.numpy(), carry
 
     @tf.function
-    def evaluate(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
+    def evaluate(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions, see `policy`."""
-        return self.policy(image, is_first, carry, self.random, explore=False)
+        return self.policy(inputs, is_first, carry, self.random, explore=False)
 
     @tf.function
-    def explore(self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
+    def explore(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions with Normal noise, see `policy`."""
-        return self.policy(image, is_first, carry, self.random, explore=True)
+        return self.policy(inputs, is_first, carry, self.random, explore=True)
 
     def policy(
-        self, image: tf.Tensor, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
+        self, inputs: Inputs, is_first: tf.Tensor, carry: Carry, random: tf.random.Generator | Draws, *, explore: bool
     ) -> tuple[tf.Tensor, Carry]:
-        """Actions [B, A] and the new carry. image: [B, 64, 64, 3] uint8, is_first: [B]; carry: (State, last action).
+        """Actions [B, A] and the new carry. inputs: [B, ...] by name, is_first: [B]; carry: (State, last action).
 
         random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: adds Normal noise.
         """
-        state = self._belief.filter(image, is_first, carry, random)
+        state = self._belief.filter(inputs, is_first, carry, random)
         action = self._plan(state, random)
         if explore:
             action = exploration_noise(action, self._noise, random.normal(tf.shape(action)))
         return action, (state, action)
 
-    def open_loop(self, batch: Batch, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
-        """Images [B, T, 64, 64, 3] in [0, 1] or None, rewards [B, T], the first `context` steps having been seen."""
+    def open_loop(self, batch: Batch, context: int) -> dict[str, tf.Tensor]:
+        """What is predicted once the first `context` steps have been seen, by name; see WorldModel.open_loop."""
         return self._belief.open_loop(batch, context)
 
     def _plan(self, state: State, random: tf.random.Generator | Draws) -> tf.Tensor:
@@ -157,7 +156,7 @@ class PlaNet:
         return plan(evaluate, noise, seeds, self._planner["best"])[:, 0]
 
 
-def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> PlaNet:
+def build(config: keys.Keys, action_space: ActionSpace, inputs: Mapping[str, Space], *, seed: int) -> PlaNet:
     """The PlaNet of a config. Raises RunError for discrete actions, and for more elites than candidates."""
     if action_space.discrete:
         raise RunError(f"{PLANNER} plans continuous actions, and those of {config.task} are discrete")
@@ -167,6 +166,5 @@ def build(config: keys.Keys, action_space: ActionSpace, *, seed: int) -> PlaNet:
             f"got {config.planner.best}"
         )
     value = config.value if config.planner.value else None
-    return PlaNet(
-        action_space, planner=config.planner, gamma=config.behavior.discount, value=value, **shared(config, seed)
-    )
+    settings: dict[str, Any] = {"gamma": config.behavior.discount, "value": value, **shared(config, seed)}
+    return PlaNet(action_space, inputs, planner=config.planner, **settings)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dreamer.keys import Keys
-from dreamer.types import ActionSpace
+from dreamer.types import ActionSpace, Space
 
 
 class Random:
@@ -35,6 +35,6 @@ class Random:
         self._generator.bit_generator.state = state
 
 
-def build(config: Keys, action_space: ActionSpace, *, seed: int) -> Random:
+def build(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Space], *, seed: int) -> Random:
     """Random actions, whatever else the config says."""
     return Random(action_space, seed=seed)

@@ -6,29 +6,34 @@ graph. So the weights are cast once for as long as they stay the same, and a gra
 benchmarks/README.md has what each gained. Values and draws are those of the policy itself, bit for bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from dreamer.agents.acting import Carry
-from dreamer.types import State
+from dreamer.agents.acting import Carry, Inputs
+from dreamer.types import Space, State
 
 
 class Snapshot:
     """A policy on copies of its weights, which `take` brings up to date.
 
-    policy(image, is_first, carry, explore=...) -> actions [B, A], carry: see Dreamer.policy. layers: all layers whose
+    policy(inputs, is_first, carry, explore=...) -> actions [B, A], carry: see Dreamer.policy. inputs: their Spaces by
+    name. layers: all layers whose
     weights it reads, each in its compute precision. updates: the agent's counter; where it has moved, the weights are
     copied before the next action.
     """
 
     def __init__(
-        self, policy: Callable[..., tuple[tf.Tensor, Carry]], layers: Sequence[keras.Layer], updates: tf.Variable
+        self,
+        policy: Callable[..., tuple[tf.Tensor, Carry]],
+        inputs: Mapping[str, Space],
+        layers: Sequence[keras.Layer],
+        updates: tf.Variable,
     ):
-        self._policy, self._updates = policy, updates
+        self._policy, self._inputs, self._updates = policy, dict(inputs), updates
         self._weights = [(weight, layer.compute_dtype) for layer in layers for weight in layer.weights]
         self._copies: list[tf.Variable] = []
         self._taken: int | None = None
@@ -43,16 +48,14 @@ class Snapshot:
         self._copy()
         self._taken = int(self._updates)
 
-    def __call__(
-        self, image: np.ndarray, is_first: np.ndarray, carry: Carry, explore: bool
-    ) -> tuple[np.ndarray, Carry]:
-        """Actions [B, A] float32 and the new carry. image: [B, 64, 64, 3] uint8; is_first: [B] bool."""
+    def __call__(self, inputs: Inputs, is_first: np.ndarray, carry: Carry, explore: bool) -> tuple[np.ndarray, Carry]:
+        """Actions [B, A] float32 and the new carry. inputs: [B, ...] by name; is_first: [B] bool."""
         if self._taken != int(self._updates):
             self.take()
-        key = len(image), explore
+        key = len(is_first), explore
         if key not in self._calls:
-            self._calls[key] = _Call(self._flat(explore), len(image), carry)
-        *state, action = self._calls[key](image, is_first, *carry[0], carry[1])
+            self._calls[key] = _Call(self._flat(explore), self._inputs.values(), len(is_first), carry)
+        *state, action = self._calls[key](*(inputs[name] for name in self._inputs), is_first, *carry[0], carry[1])
         return action.numpy(), (State(*state), action)
 
     @tf.function(autograph=False)
@@ -61,12 +64,15 @@ class Snapshot:
             copy.assign(tf.cast(weight, dtype))
 
     def _flat(self, explore: bool) -> Callable[..., tuple[tf.Tensor, ...]]:
-        def act(image: tf.Tensor, is_first: tf.Tensor, *carry: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def act(*arguments: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            count = len(self._inputs)
+            inputs = dict(zip(self._inputs, arguments[:count], strict=True))
+            is_first, *carry = arguments[count:]
             # Layers read a copy where they would read the weight; what they cast it to, it is already.
             with keras.StatelessScope() as scope:
                 for (weight, _), copy in zip(self._weights, self._copies, strict=True):
                     scope.add_update((weight, tf.convert_to_tensor(copy)))
-                action, (state, _) = self._policy(image, is_first, (State(*carry[:-1]), carry[-1]), explore=explore)
+                action, (state, _) = self._policy(inputs, is_first, (State(*carry[:-1]), carry[-1]), explore=explore)
             return (*state, action)
 
         return act
@@ -75,8 +81,9 @@ class Snapshot:
 class _Call:
     """A function of flat tensors, traced for the shapes of one batch, without what tf.function does at every call."""
 
-    def __init__(self, function: Callable[..., Any], rows: int, carry: Carry):
-        specs = [tf.TensorSpec([rows, 64, 64, 3], tf.uint8), tf.TensorSpec([rows], tf.bool)]
+    def __init__(self, function: Callable[..., Any], inputs: Iterable[Space], rows: int, carry: Carry):
+        specs = [tf.TensorSpec([rows, *space.shape], tf.as_dtype(space.dtype)) for space in inputs]
+        specs += [tf.TensorSpec([rows], tf.bool)]
         specs += [tf.TensorSpec(x.shape, tf.float32) for x in (*carry[0], carry[1])]
         self._function = tf.function(function, autograph=False).get_concrete_function(*specs)
         self._captured = self._function.captured_inputs

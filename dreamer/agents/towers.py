@@ -103,7 +103,7 @@ def _part(batch: Batch, noise: Noise, number: int, count: int) -> tuple[Batch, N
     def cut(x: tf.Tensor, axis: int = 0) -> tf.Tensor:
         return tf.split(x, count, axis)[number]
 
-    return Batch(*map(cut, batch)), Noise(cut(noise.posterior), cut(noise.imagined, 1), noise.seeds)
+    return tf.nest.map_structure(cut, batch), Noise(cut(noise.posterior), cut(noise.imagined, 1), noise.seeds)
 
 
 def _mean(tensors: list[tf.Tensor]) -> tf.Tensor:

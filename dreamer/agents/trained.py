@@ -3,8 +3,8 @@
 Shapes are those of types.py. Time runs as it does there: the action beside an image is the one that led to it.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +14,9 @@ from dreamer.agents import RunError, variant
 from dreamer.agents.acting import Draws
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
-from dreamer.nets.layers import IMAGE_SHAPE
-from dreamer.types import ActionSpace, Batch, State
-from dreamer.world_model.world_model import preprocess
+from dreamer.types import IMAGE, ActionSpace, Batch, Space, State
+
+Observed = np.ndarray | Mapping[str, np.ndarray]  # images, or all that an agent sees, by name
 
 
 class Carry(NamedTuple):
@@ -27,30 +27,35 @@ class Carry(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a world model expects. states: State [B, H, ...]; images: [B, H, 64, 64, 3] float32 in [0, 1], None without
-    a decoder; rewards, discounts: [B, H] float32, rewards being tanh(r) where replay.tanh_rewards is true."""
+    """What a world model expects. states: State [B, H, ...]; images: [B, H, n, n, 3] float32 in [0, 1], None without
+    a decoder; rewards, discounts: [B, H] float32, rewards being tanh(r) where replay.tanh_rewards is true; vectors:
+    [B, H, size] float32 of each vector among the agent's inputs, by name."""
 
     states: State
     images: np.ndarray | None
     rewards: np.ndarray
     discounts: np.ndarray
+    vectors: dict[str, np.ndarray] = {}
 
 
 class TrainedAgent:
     """The agent of a run, with the weights of one of its committed states.
 
-    config: every key of the run; action_space: size, and whether it is discrete; frames, updates: how far it was
+    config: every key of the run; action_space: size, and whether it is discrete; inputs: Space of everything that it
+    sees, by name; frames, updates: how far it was
     trained; best: whether it is the best one by evaluation of those kept, and not the newest; networks: the Keras
     layers by name, for what is not here. Bad arguments raise ValueError, in one line.
 
-    Images are uint8, [64, 64, 3], one or [B, ...] of them. Actions are float32: continuous ones lie in [-1, 1],
-    discrete ones are one-hot (`action.argmax()` is the choice).
+    Images are uint8, [n, n, 3], one or [B, ...] of them, n being 64 unless env.size says otherwise. Where an agent sees
+    vectors too, or nothing but them, a dict of all its inputs takes the place of the images: float32 [size] by name.
+    Actions are float32: continuous ones lie in [-1, 1], discrete ones are one-hot (`action.argmax()` is the choice).
     """
 
     def __init__(self, agent: Dreamer | PlaNet, config: keys.Keys, *, frames: int, best: bool):
         self._agent, self._world_model = agent, agent.world_model
         self.config, self.frames, self.best = config, frames, best
         self.action_space: ActionSpace = agent.action_space
+        self.inputs: dict[str, Space] = agent.inputs
         self.updates = int(agent.updates)
         self.networks = networks = {
             name: network
@@ -59,9 +64,8 @@ class TrainedAgent:
         }
 
         functions: dict[str, Callable] = {"reward": agent.world_model.reward, "discount": agent.world_model.discount}
-        functions["embed"] = lambda images: tf.cast(agent.world_model.encoder(preprocess(images)), tf.float32)
-        decoder = cast(Any, agent.world_model.decoder)  # `decode` asks whether there is one
-        functions["decode"] = lambda features: tf.clip_by_value(decoder(features) + 0.5, 0.0, 1.0)
+        functions["embed"] = lambda inputs: tf.cast(agent.world_model.embed(inputs), tf.float32)
+        functions["predicted"] = agent.world_model.predicted
         functions["value"] = lambda features: networks["value"](features)
         self._compiled = {name: tf.function(function, reduce_retracing=True) for name, function in functions.items()}
 
@@ -73,23 +77,23 @@ class TrainedAgent:
 
     def act(
         self,
-        images: np.ndarray,
+        images: Observed,
         carry: Carry | None = None,
         *,
         is_first: bool | np.ndarray = False,
         explore: bool = False,
         seed: int | None = None,
     ) -> tuple[np.ndarray, Carry]:
-        """Actions for one image [64, 64, 3] -> [A], or for B of them -> [B, A], and the carry for the next step.
+        """Actions for one image [n, n, 3] -> [A], or for B of them -> [B, A], and the carry for the next step.
 
         carry: None where episodes begin. is_first: where one begins in the midst of others, a bool or [B]. explore:
         with the noise of training, in the place of the mode. The draws go on from call to call, as in `dreamer eval`;
         with a seed they follow from it alone.
         """
-        images = _images(images, (0, 1), "images")
-        single = images.ndim == len(IMAGE_SHAPE)
-        images = images[None] if single else images
-        rows = len(images)
+        inputs, leading = self._seen(images, (0, 1))
+        single = not leading
+        inputs = {name: value[None] for name, value in inputs.items()} if single else inputs
+        rows = 1 if single else leading[0]
         if carry is None:
             carry = self._agent.initial(rows)
             is_first = True
@@ -97,15 +101,15 @@ class TrainedAgent:
             carry = self._tensors(carry, rows)
         first = np.broadcast_to(np.asarray(is_first, bool), [rows])
         if seed is None:
-            action, (state, _) = self._agent.act_rows(images, first, carry, explore)
+            action, (state, _) = self._agent.act_rows(inputs, first, carry, explore)
         else:
-            drawn, state = self._seeded(images, first, carry, tf.constant(seed, tf.int64), explore)
+            drawn, state = self._seeded(inputs, first, carry, tf.constant(seed, tf.int64), explore)
             action = drawn.numpy()
         return (action[0] if single else action), Carry(_arrays(state), action)
 
     def policy(
         self,
-        image: tf.Tensor,
+        inputs: Mapping[str, tf.Tensor],
         is_first: tf.Tensor,
         carry: tuple[State, tf.Tensor],
         random: tf.random.Generator | Draws,
@@ -113,7 +117,7 @@ class TrainedAgent:
         explore: bool,
     ) -> tuple[tf.Tensor, tuple[State, tf.Tensor]]:
         """The agent's own policy, tensors in and tensors out; see Dreamer.policy and PlaNet.policy."""
-        return self._agent.policy(image, is_first, carry, random, explore=explore)
+        return self._agent.policy(inputs, is_first, carry, random, explore=explore)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -124,23 +128,28 @@ class TrainedAgent:
         """Something to call once per step, which keeps the carry."""
         return Session(self, explore)
 
-    def embed(self, images: np.ndarray) -> np.ndarray:
-        """What the encoder makes of images [..., 64, 64, 3]: [..., E] float32."""
-        images = _images(images, range(9), "images")
-        return self._compiled["embed"](tf.constant(images)).numpy()
+    def embed(self, images: Observed) -> np.ndarray:
+        """What the encoder makes of images [..., n, n, 3]: [..., E] float32."""
+        inputs, _ = self._seen(images, range(9))
+        return self._compiled["embed"]({name: tf.constant(value) for name, value in inputs.items()}).numpy()
 
     def observe(
-        self, images: np.ndarray, actions: np.ndarray, is_first: np.ndarray | None = None, *, seed: int = 0
+        self,
+        images: Observed,
+        actions: np.ndarray,
+        is_first: np.ndarray | None = None,
+        *,
+        seed: int = 0,
     ) -> State:
-        """Posterior states of sequences: images [B, T, 64, 64, 3], actions [B, T, A] -> State of [B, T, ...].
+        """Posterior states of sequences: images [B, T, n, n, 3], actions [B, T, A] -> State of [B, T, ...].
 
         is_first: [B, T], where an episode begins; by default at the first step only. Samples follow from the seed.
         """
-        images = _images(images, (2,), "images")
-        actions = self._actions(actions, images.shape[:2], "actions")
+        inputs, (rows, steps) = self._seen(images, (2,))
+        actions = self._actions(actions, (rows, steps), "actions")
         if is_first is None:
-            is_first = np.arange(images.shape[1])[None].repeat(len(images), 0) == 0
-        return _arrays(self._observe(images, actions, np.asarray(is_first, bool), tf.constant(seed, tf.int64)))
+            is_first = np.arange(steps)[None].repeat(rows, 0) == 0
+        return _arrays(self._observe(inputs, actions, np.asarray(is_first, bool), tf.constant(seed, tf.int64)))
 
     def imagine(self, state: State, actions: np.ndarray, *, seed: int = 0) -> Prediction:
         """What follows from states [B, ...] by actions [B, H, A], without an image being seen: a Prediction of H steps.
@@ -154,20 +163,31 @@ class TrainedAgent:
         actions = self._actions(actions, (rows, None), "actions")
         state = State(*(tf.constant(field, tf.float32) for field in state))
         states = _arrays(self._imagine(state, actions, tf.constant(seed, tf.int64)))
-        return Prediction(states, self.decode(states), self.reward(states), self.discount(states))
+        seen = self._predicted(states)
+        image = seen.pop(IMAGE, None)
+        return Prediction(states, image, self.reward(states), self.discount(states), seen)
 
-    def predict(self, images: np.ndarray, actions: np.ndarray, future: np.ndarray, *, seed: int = 0) -> Prediction:
-        """Open-loop prediction: C steps are seen, images [B, C, 64, 64, 3] and actions [B, C, A] that led to them; H
+    def predict(
+        self,
+        images: Observed,
+        actions: np.ndarray,
+        future: np.ndarray,
+        *,
+        seed: int = 0,
+    ) -> Prediction:
+        """Open-loop prediction: C steps are seen, images [B, C, n, n, 3] and actions [B, C, A] that led to them; H
         more are imagined by the actions `future` [B, H, A].
         """
         states = self.observe(images, actions, seed=seed)
         return self.imagine(State(*(field[:, -1] for field in states)), future, seed=seed + 1)
 
     def decode(self, state: State) -> np.ndarray | None:
-        """Images of states [..., S] and [..., D]: [..., 64, 64, 3] float32 in [0, 1]; None without a decoder."""
-        if self._world_model.decoder is None:
-            return None
-        return self._compiled["decode"](_features(state)).numpy()
+        """Images of states [..., S] and [..., D]: [..., n, n, 3] float32 in [0, 1]; None without a decoder."""
+        return self._predicted(state).get(IMAGE)
+
+    def _predicted(self, state: State) -> dict[str, np.ndarray]:
+        """The inputs that states predict, by name."""
+        return {name: value.numpy() for name, value in self._compiled["predicted"](_features(state)).items()}
 
     def reward(self, state: State) -> np.ndarray:
         """Rewards expected on arriving in states: [...]."""
@@ -185,16 +205,23 @@ class TrainedAgent:
 
     @tf.function(reduce_retracing=True)
     def _seeded(
-        self, images: np.ndarray, is_first: tf.Tensor, carry: tuple[State, tf.Tensor], seed: tf.Tensor, explore: bool
+        self,
+        inputs: dict[str, np.ndarray],
+        is_first: tf.Tensor,
+        carry: tuple[State, tf.Tensor],
+        seed: tf.Tensor,
+        explore: bool,
     ) -> tuple[tf.Tensor, State]:
-        action, (state, _) = self.policy(images, is_first, carry, Draws(seed), explore=explore)
+        action, (state, _) = self.policy(inputs, is_first, carry, Draws(seed), explore=explore)
         return action, state
 
     @tf.function(reduce_retracing=True)
-    def _observe(self, images: np.ndarray, actions: np.ndarray, is_first: tf.Tensor, seed: tf.Tensor) -> State:
+    def _observe(
+        self, inputs: dict[str, np.ndarray], actions: np.ndarray, is_first: tf.Tensor, seed: tf.Tensor
+    ) -> State:
         shape = tf.unstack(tf.shape(actions))[:2]
         noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
-        batch = Batch(images, actions, reward=None, discount=None, is_first=is_first)
+        batch = Batch(inputs, actions, reward=None, discount=None, is_first=is_first)
         return self._world_model.observe(batch, noise)[0]
 
     @tf.function(reduce_retracing=True)
@@ -202,6 +229,23 @@ class TrainedAgent:
         shape = tf.unstack(tf.shape(actions))[:2]
         noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])
         return self._world_model.rssm.imagine(state, actions, noise)
+
+    def _seen(self, images: Observed, leading: Sequence[int]) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+        """Checked inputs, by name, and the shape that they have in common before their own.
+
+        leading: how many dimensions that may be.
+        """
+        if not isinstance(images, Mapping):
+            if len(self.inputs) > 1:
+                raise ValueError(f"images: this agent sees {', '.join(self.inputs)}: expected a dict of them")
+            images = dict.fromkeys(self.inputs, images)
+        if missing := sorted(set(self.inputs) - set(images)):
+            raise ValueError(f"images: {', '.join(missing)} missing, this agent sees {', '.join(self.inputs)}")
+        checked = {name: _checked(images[name], space, leading, name) for name, space in self.inputs.items()}
+        shapes = {value.shape[: value.ndim - len(self.inputs[name].shape)] for name, value in checked.items()}
+        if len(shapes) > 1:
+            raise ValueError(f"images: expected as many of each, got {' and '.join(map(str, map(list, shapes)))}")
+        return checked, shapes.pop()
 
     def _tensors(self, carry: Carry, rows: int) -> tuple[State, tf.Tensor]:
         if not isinstance(carry, Carry):
@@ -233,8 +277,8 @@ class Session:
         self._agent, self._explore = agent, explore
         self.carry: Carry | None = None
 
-    def __call__(self, images: np.ndarray, is_first: bool | np.ndarray = False) -> np.ndarray:
-        """The next action [A] for an image [64, 64, 3], or [B, A] for [B, ...]; is_first: a bool or [B]."""
+    def __call__(self, images: Observed, is_first: bool | np.ndarray = False) -> np.ndarray:
+        """The next action [A] for an image [n, n, 3], or [B, A] for [B, ...]; is_first: a bool or [B]."""
         action, self.carry = self._agent.act(images, self.carry, is_first=is_first, explore=self._explore)
         return action
 
@@ -243,15 +287,20 @@ class Session:
         self.carry = None
 
 
-def _images(images: np.ndarray, leading: tuple[int, ...] | range, name: str) -> np.ndarray:
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.shape[-3:] != IMAGE_SHAPE or images.ndim - len(IMAGE_SHAPE) not in leading:
-        shapes: dict[Any, str] = {(0, 1): "[64, 64, 3] or [B, 64, 64, 3]", (2,): "[B, T, 64, 64, 3]"}
-        wanted = shapes.get(leading, "[..., 64, 64, 3]")
-        raise ValueError(f"{name}: expected uint8 of the shape {wanted}, got {images.dtype} {list(images.shape)}")
-    if not images.size:
-        raise ValueError(f"{name}: expected at least one, got none, {list(images.shape)}")
-    return images
+def _checked(value: np.ndarray, space: Space, leading: Sequence[int], name: str) -> np.ndarray:
+    """One input, of the space's shape behind so many leading dimensions; numbers become float32, images stay uint8."""
+    value, name = np.asarray(value), "images" if name == IMAGE else name
+    if name != "images" and value.dtype.kind in "fiub":
+        value = value.astype(np.float32)
+    own = value.shape[value.ndim - len(space.shape) :]
+    if value.dtype != space.dtype or own != space.shape or value.ndim - len(space.shape) not in leading:
+        size = ", ".join(map(str, space.shape))
+        shapes: dict[Any, str] = {(0, 1): f"[{size}] or [B, {size}]", (2,): f"[B, T, {size}]"}
+        wanted = shapes.get(tuple(leading), f"[..., {size}]")
+        raise ValueError(f"{name}: expected {space.dtype} of the shape {wanted}, got {value.dtype} {list(value.shape)}")
+    if not value.size:
+        raise ValueError(f"{name}: expected at least one, got none, {list(value.shape)}")
+    return value
 
 
 def _check_state(state: State) -> None:

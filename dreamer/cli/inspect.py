@@ -44,13 +44,19 @@ def imagine(words: list[str]) -> int:
         "Show what the newest checkpoint's world model predicts open-loop: it sees 5 steps of each of some new "
         "episodes and imagines the next ones from the actions alone. Truth, model, error and rewards as a video.",
     )
-    parser.add_argument("--out", type=to_path, required=True, metavar="FILE", help="the video, .gif or .mp4")
+    parser.add_argument(
+        "--out",
+        type=to_path,
+        required=True,
+        metavar="FILE",
+        help="a .gif or .mp4; a .png has curves of vectors",
+    )
     parser.add_argument(
         "--episodes", type=to_positive, default=5, metavar="N", help="columns of the video (default: 5)"
     )
     parser.add_argument("--horizon", type=to_positive, default=45, metavar="N", help="imagined steps (default: 45)")
     args = parse(parser, words)
-    run = _open_run(args, args.out, (".gif", ".mp4"))
+    run = _open_run(args, args.out, (".gif", ".mp4", ".png"))
     return _inspect("imagine", run, args, out=args.out, horizon=args.horizon)
 
 

@@ -61,14 +61,14 @@ class Suite(NamedTuple):
         return self.rendering == "mujoco"
 
 
-_FRAMES = ("action_repeat", "time_limit")
+_FRAMES = ("action_repeat", "time_limit", "size")
 
 # A new suite goes here.
 SUITES = {
     "dmc": Suite(
         "DM Control",
         dmc.DMC,
-        (*_FRAMES, "camera", "shadow_map"),
+        (*_FRAMES, "images", "camera", "shadow_map"),
         dmc.TASKS,
         dmc.OTHER_TASKS,
         same=lambda task: {other: name for name, other in dmc.ALIASES.items()}.get(task, task),
@@ -102,7 +102,7 @@ SUITES = {
     "gym": Suite(
         "Gymnasium",
         gymnasium.Gymnasium,
-        _FRAMES,
+        (*_FRAMES, "images"),
         gymnasium.TASKS,
         accepts=lambda task: bool(gymnasium.find(task)),
         also="any id that gymnasium knows, or MODULE:ID (docs/your-own-environment.md)",
@@ -110,7 +110,7 @@ SUITES = {
         modules=("gymnasium",),
         install=f'`make setup` installs it, or pip install "{DISTRIBUTION}[gym]"',
     ),
-    "toy": Suite("Toy", toy.Dot, _FRAMES, toy.TASKS),
+    "toy": Suite("Toy", toy.Dot, (*_FRAMES, "images"), toy.TASKS),
 }
 
 
@@ -157,6 +157,7 @@ def make(
     task: str,
     *,
     training: bool = False,
+    images: bool = True,
     beside: bool = False,
     renderer: str = "auto",
     worker: bool = True,
@@ -167,6 +168,7 @@ def make(
     """Return a checked environment; one that may render in software is by default in a process of its own.
 
     training: whether its episodes are trained on or evaluate the agent; suites may differ in this.
+    images: whether it renders; atari and dmlab, which observe nothing else, always do.
     beside: whether it is one of several, each of which is then in a process of its own, whatever renders it.
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
     worker: False keeps the environment in this process. For the suites of MuJoCo this only works where OpenGL renders
@@ -181,15 +183,14 @@ def make(
     unexpected = set(options).difference(*(other.options for other in SUITES.values()))
     if unexpected:
         raise TypeError(f"make() got options that no suite takes: {sorted(unexpected)}")
-    options["training"] = training
+    options |= {"training": training, "images": images}
     kwargs = {"task": task, **{key: value for key, value in options.items() if key in found.options}}
     if problem := missing(suite):
         raise EnvError(problem)
     if worker and (beside or found.rendering != "none"):
-        return Checked(
-            Worker(found.constructor, kwargs, variables=_variables(found.rendering, renderer), timeout=timeout)
-        )
-    if found.rendering == "mujoco":
+        variables = _variables(found.rendering, renderer) if images else {"MUJOCO_GL": "disable"}
+        return Checked(Worker(found.constructor, kwargs, variables=variables, timeout=timeout))
+    if found.rendering == "mujoco" and images:
         _check_platform(choose(renderer))
     if found.rendering == "software":
         raise EnvError(f"worker=False: {suite} renders in software, which would crash this process beside TensorFlow")

@@ -27,7 +27,8 @@ class EnvError(RuntimeError):
 class Env(Protocol):
     """The interface of every environment.
 
-    observation_spaces: always has "image", (64, 64, 3) uint8; every other observation is proprioceptive, float32.
+    observation_spaces: "image", (n, n, 3) uint8, unless the environment was told to render nothing or cannot; every
+        other observation is a vector, (size,) float32.
     action_space: continuous actions lie in [-1, 1], discrete ones are one-hot.
     action_repeat: frames of the environment for which one action is held.
     whole_games: False where an episode ends before what evaluation scores does, so that returns do not compare: after

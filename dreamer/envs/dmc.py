@@ -82,7 +82,7 @@ class DMC:
     action_repeat: control steps for which an action is held; rewards add up, only the frame that is kept is rendered.
     time_limit: control steps in an episode; reaching it is the last step, but no terminal.
     camera: index of the camera; -1 takes 2 for the quadruped, whose other cameras lose it, else 0.
-    size: side of the image in pixels.
+    size: side of the image in pixels. images: False renders nothing, and needs no OpenGL.
     shadow_map: side of the shadow map in pixels; 0 keeps the model's own (2048). In software a large part of the
         rendering time goes into it; a smaller one changes the edges of the shadows.
 
@@ -100,6 +100,7 @@ class DMC:
         camera: int = -1,
         size: int = 64,
         shadow_map: int = 0,
+        images: bool = True,
     ):
         import mujoco
         from dm_control import suite
@@ -125,16 +126,18 @@ class DMC:
         if shadow_map:
             physics.model.vis.quality.shadowsize = shadow_map
         # No task of the suite rebuilds its physics, so one camera serves all episodes.
-        self._camera = Camera(physics, height=size, width=size, camera_id=camera)
+        self._camera = Camera(physics, height=size, width=size, camera_id=camera) if images else None
         self._low, self._high = _bounds(self._env.action_spec(), unlimited=mujoco.mjMAXVAL)
         self._time_limit = time_limit
         self._frame = 0
         self.action_repeat = action_repeat
         self.action_space = ActionSpace(size=len(self._low), discrete=False)
-        spaces = {key: Space(spec.shape or (1,), "float32") for key, spec in self._env.observation_spec().items()}
+        spec = self._env.observation_spec()
+        spaces = {key: Space((int(np.prod(of.shape)),), "float32") for key, of in spec.items()}
         if "image" in spaces:
             raise ValueError(f'{task} has an observation of its own named "image", which is the name of the frame')
-        self.observation_spaces = {"image": Space((size, size, 3), "uint8"), **spaces}
+        image = {"image": Space((size, size, 3), "uint8")} if images else {}
+        self.observation_spaces = {**image, **spaces}
 
     def reset(self, seed: int | None = None) -> dict:
         """See Env.reset; a seed lies in 0..2**32 - 1."""
@@ -164,10 +167,11 @@ class DMC:
         self._env.physics.free()
 
     def _observe(self, observation: dict, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
+        # The camera renders into the same buffer every time.
+        image = {"image": self._camera.render().copy()} if self._camera else {}
         return {
-            # The camera renders into the same buffer every time.
-            "image": self._camera.render().copy(),
-            **{key: np.array(value, np.float32, ndmin=1) for key, value in observation.items()},
+            **image,
+            **{key: np.array(value, np.float32).reshape(-1) for key, value in observation.items()},
             "reward": np.float32(reward),
             "is_first": np.bool_(first),
             "is_last": np.bool_(last),

@@ -20,14 +20,17 @@ _BACKGROUND, _GREEN, _WHITE = (40, 40, 60), (40, 180, 90), (250, 250, 250)
 class Dot:
     """`dot`: actions are velocities (x, y) in [-1, 1] times SPEED; `dot_discrete`: stay, left, right, up or down.
 
-    The observation beside the image is the position, [2] in [0, 1]. time_limit [frames] is never a terminal.
+    The observation beside the image is the position, [2] in [0, 1]; without images it is the only one. size: side of
+    the image in pixels. time_limit [frames] is never a terminal.
     """
 
-    def __init__(self, task: str, *, action_repeat: int, time_limit: int, size: int = 64):
+    def __init__(self, task: str, *, action_repeat: int, time_limit: int, size: int = 64, images: bool = True):
         self._discrete = task == "dot_discrete"
         self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
         self.action_space = ActionSpace(len(_MOVES), True) if self._discrete else ActionSpace(2, False)
-        self.observation_spaces = {"image": Space((size, size, 3), "uint8"), "position": Space((2,), "float32")}
+        self._images = images
+        image = {"image": Space((size, size, 3), "uint8")} if images else {}
+        self.observation_spaces = {**image, "position": Space((2,), "float32")}
         self._random = np.random.default_rng()
         self._position: np.ndarray
         self._frame = 0
@@ -54,7 +57,7 @@ class Dot:
 
     def _step(self, reward: float, *, is_first: bool) -> dict:
         return {
-            "image": self._render(),
+            **({"image": self._render()} if self._images else {}),
             "position": self._position.astype(np.float32),
             "reward": np.float32(reward),
             "is_first": np.bool_(is_first),
@@ -64,7 +67,8 @@ class Dot:
 
     def _render(self) -> np.ndarray:
         image = np.full((self._size, self._size, 3), _BACKGROUND, np.uint8)
-        for center, half, color in (((GOAL, GOAL), 10, _GREEN), (self._position, 7, _WHITE)):
+        for center, pixels, color in (((GOAL, GOAL), 10, _GREEN), (self._position, 7, _WHITE)):
+            half = round(pixels * self._size / 64)
             x, y = (np.asarray(center) * (self._size - 2 * half) + half).round().astype(int)
             image[y - half : y + half, x - half : x + half] = color
         return image

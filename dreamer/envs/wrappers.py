@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dreamer.envs.core import FLAGS, EnvError
-from dreamer.types import ActionSpace, Space
+from dreamer.types import IMAGE, ActionSpace, Space
 
 
 class Checked:
@@ -24,8 +24,14 @@ class Checked:
         self._asked: tuple[str, Any]
         self._ready = "step() before the first reset(): call reset() first"
         spaces = env.observation_spaces
-        if "image" not in spaces:
-            raise EnvError(f'observation_spaces has {sorted(spaces)}: expected an observation "image"')
+        for name, space in spaces.items():
+            image = name == IMAGE and space.dtype == "uint8" and len(space.shape) == 3
+            vector = name != IMAGE and space.dtype == "float32" and len(space.shape) == 1
+            if not (image or vector):
+                raise EnvError(
+                    f"observation_spaces has {name} of shape {space.shape} and dtype {space.dtype}: expected an image "
+                    f'"{IMAGE}", (n, n, 3) uint8, and vectors, (size,) float32'
+                )
         clash = sorted({"reward", *FLAGS} & set(spaces))
         if clash:
             raise EnvError(f"observation_spaces has {clash}, which are names of other parts of a step")

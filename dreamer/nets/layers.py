@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from dreamer.nets import activations, convolutions
 
-IMAGE_SHAPE = (64, 64, 3)
-EMBED_DEPTH = 32  # The encoder's output is EMBED_DEPTH * conv_depth wide: 2 x 2 positions of 8 * conv_depth channels.
+CHANNELS = 3  # of an image
+SIDES = tuple(range(32, 129, 16))  # pixels that an image may be wide and high: for these, both stacks below come out
+_BASE_DEPTH = 32  # times conv_depth: channels of the 1x1 image that the decoder's first layer makes
 
 
 def seed_stream(seed: int) -> Iterator[int]:
@@ -123,20 +124,52 @@ class MLP(keras.layers.Layer):
         return restore(self.out(x))
 
 
-class Encoder(keras.layers.Layer):
-    """Four strided convolutions (paper, Appendix A): image [..., 64, 64, 3] in [-0.5, 0.5] -> [..., 32 * depth]."""
+def encoder_sides(side: int) -> list[int]:
+    """Width of what each convolution of the encoder makes, for an image of `side` pixels: 64 -> [31, 14, 6, 2].
 
-    def __init__(self, *, depth: int, seeds: Iterator[int], name: str = "encoder"):
+    Kernels of 4 and strides of 2, as in the paper (Appendix A), as long as 2 x 2 positions are left.
+    """
+    sides: list[int] = []
+    while (side := (side - 4) // 2 + 1) >= 2:
+        sides.append(side)
+    return sides
+
+
+def decoder_sides(side: int) -> list[int]:
+    """Width at the decoder's beginning and after each transposed convolution: 64 -> [1, 5, 13, 30, 64].
+
+    The kernels are those of the paper (Appendix A): 6 where an even width comes out, 5 where an odd one does.
+    """
+    sides = [side]
+    while sides[0] >= 5:
+        sides.insert(0, (sides[0] - _kernel_for(sides[0])) // 2 + 1)
+    return sides
+
+
+def _kernel_for(side: int) -> int:
+    return 5 if side % 2 else 6
+
+
+class Encoder(keras.layers.Layer):
+    """Strided convolutions (paper, Appendix A): image [..., side, side, 3] in [-0.5, 0.5] -> [..., width].
+
+    Four of them for the paper's 64 pixels, with `depth` channels in the first and twice as many in each further one, so
+    that width is 32 * depth there: 2 x 2 positions. See `encoder_sides` for other sides of SIDES (ours).
+    """
+
+    def __init__(self, *, depth: int, seeds: Iterator[int], side: int = 64, name: str = "encoder"):
         super().__init__(name=name)
         self.convs = []
-        channels = IMAGE_SHAPE[-1]
-        for multiple in (1, 2, 4, 8):
-            self.convs.append(conv(multiple * depth, 4, channels, seeds))
-            channels = multiple * depth
+        channels = CHANNELS
+        sides = encoder_sides(side)
+        for layer in range(len(sides)):
+            self.convs.append(conv(2**layer * depth, 4, channels, seeds))
+            channels = 2**layer * depth
+        self.width = sides[-1] ** 2 * channels
         self.built = True
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
-        """[..., 64, 64, 3] float -> [..., 32 * depth] in the compute precision."""
+        """[..., side, side, 3] float -> [..., width] in the compute precision."""
         x, restore = flatten_leading(image, 3)
         for layer in self.convs:
             x = layer(x)
@@ -144,29 +177,40 @@ class Encoder(keras.layers.Layer):
 
 
 class Decoder(keras.layers.Layer):
-    """Image mean from the feature (paper, Appendix A): [..., F] -> [..., 64, 64, 3] float32.
+    """Image mean from the feature (paper, Appendix A): [..., F] -> [..., side, side, 3] float32.
 
-    A linear layer, then transposed convolutions 1 -> 5 -> 13 -> 30 -> 64 pixels wide.
+    A linear layer, then transposed convolutions, for the paper's 64 pixels 1 -> 5 -> 13 -> 30 -> 64 pixels wide; see
+    `decoder_sides` for other sides of SIDES (ours), some of which begin with 2, 3 or 4 pixels instead of 1.
     """
 
-    def __init__(self, inputs: int, *, depth: int, seeds: Iterator[int], name: str = "decoder"):
+    def __init__(self, inputs: int, *, depth: int, seeds: Iterator[int], side: int = 64, name: str = "decoder"):
         super().__init__(name=name)
-        self.dense = dense(EMBED_DEPTH * depth, inputs, seeds)
-        self.point = point_transposed_conv(4 * depth, 5, EMBED_DEPTH * depth, seeds)
+        self._side = side
+        self._base, *widths = decoder_sides(side)
+        # Channels halve from layer to layer, down to `depth` before the image itself.
+        filters = [2**layer * depth for layer in reversed(range(len(widths) - 1))]
+        channels = _BASE_DEPTH * depth if self._base == 1 else 2 * filters[0]
+        self.dense = dense(self._base**2 * channels, inputs, seeds)
+        self.point = None
+        if self._base == 1:
+            self.point = point_transposed_conv(filters[0], widths[0], channels, seeds)
+            channels = filters.pop(0)
+            del widths[0]
         self.convs = []
-        channels = 4 * depth
-        for filters, kernel, activation in ((2 * depth, 5, "relu"), (depth, 6, "relu"), (IMAGE_SHAPE[-1], 6, None)):
-            self.convs.append(transposed_conv(filters, kernel, channels, seeds, activation))
-            channels = filters
+        for width, count in zip(widths, [*filters, CHANNELS], strict=True):
+            activation = "relu" if width < side else None
+            self.convs.append(transposed_conv(count, _kernel_for(width), channels, seeds, activation))
+            channels = count
         self.built = True
 
     def call(self, feature: tf.Tensor) -> tf.Tensor:
-        """[..., F] -> [..., 64, 64, 3] float32."""
+        """[..., F] -> [..., side, side, 3] float32."""
         x, restore = flatten_leading(feature, 1)
-        x = self.point(self.dense(x))
+        x = self.dense(x)
+        x = self.point(x) if self.point else tf.reshape(x, [-1, self._base, self._base, x.shape[1] // self._base**2])
         for layer in self.convs:
             x = layer(x)
-        x = tf.ensure_shape(x, [None, *IMAGE_SHAPE])
+        x = tf.ensure_shape(x, [None, self._side, self._side, CHANNELS])
         return restore(tf.cast(x, tf.float32))
 
 

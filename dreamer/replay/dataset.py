@@ -15,14 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer.replay.episodes import (
-    IMAGE_SHAPE,
-    WINDOW_FIELDS,
+    FIELDS,
     DamagedEpisodeError,
     EpisodeStore,
     ReplayError,
     StoredEpisode,
 )
-from dreamer.types import Batch
+from dreamer.types import IMAGE, Batch, Space
 
 _END = -1
 _READERS = 2
@@ -83,8 +82,11 @@ def draw_joined_window(
     return pieces
 
 
-def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an uninitialised uint8 array that becomes a tensor without being copied."""
+def _empty(lead: tuple[int, ...], name: str, space: Space) -> np.ndarray:
+    """Return an uninitialised array [*lead, ...] of a space; an image becomes a tensor without being copied."""
+    if name != IMAGE:
+        return np.empty((*lead, *space.shape), space.dtype)
+    shape = (*lead, *space.shape)
     size = math.prod(shape)
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     offset = -buffer.ctypes.data % _ALIGNMENT
@@ -196,12 +198,13 @@ class Windows:
         self._action_size = self._store.action_size
         if self._action_size is None:
             raise ReplayError("cannot read batches: the replay holds no episodes yet")
-        shapes = {key: array.shape for key, array in self._empty_batch()._asdict().items()}
-        dtypes = Batch(tf.uint8, tf.float32, tf.float32, tf.float32, tf.bool)
+        like = self._empty_batch()
+        flat = tf.nest.flatten(like)
 
         def read(number: tf.Tensor) -> Batch:
-            arrays = Batch(*tf.numpy_function(self._read, [number], list(dtypes)))
-            return Batch(**{key: tf.ensure_shape(value, shapes[key]) for key, value in arrays._asdict().items()})
+            arrays = tf.numpy_function(self._read, [number], [tf.as_dtype(array.dtype) for array in flat])
+            shaped = [tf.ensure_shape(value, array.shape) for value, array in zip(arrays, flat, strict=True)]
+            return tf.nest.pack_sequence_as(like, shaped)
 
         # The private pool keeps reading from taking every core away from the training step.
         options = tf.data.Options()
@@ -271,14 +274,14 @@ class Windows:
     def _empty_batch(self) -> Batch:
         lead = (self._batch, self._length)
         return Batch(
-            image=_aligned_empty((*lead, *IMAGE_SHAPE)),
+            inputs={name: _empty(lead, name, space) for name, space in self._store.inputs.items()},
             action=np.empty((*lead, self._action_size), np.float32),
             reward=np.empty(lead, np.float32),
             discount=np.empty(lead, np.float32),
             is_first=np.zeros(lead, np.bool_),
         )
 
-    def _read(self, number: np.int64) -> tuple:
+    def _read(self, number: np.int64) -> list[np.ndarray]:
         with self._lock:
             plan = self._reading.pop(int(number))
         batch = self._empty_batch()
@@ -288,7 +291,7 @@ class Windows:
         if self._tanh_rewards:
             np.tanh(batch.reward, out=batch.reward)
         self._finish(plan)
-        return tuple(batch)
+        return tf.nest.flatten(batch)
 
     def _read_row(
         self,
@@ -304,7 +307,8 @@ class Windows:
             piece = pieces.pop(0)
             span = slice(step, step + piece.count)
             try:
-                out = {key: getattr(batch, key)[row, span] for key in WINDOW_FIELDS}
+                arrays = {**batch.inputs, **{key: getattr(batch, key) for key in FIELDS}}
+                out = {key: array[row, span] for key, array in arrays.items()}
                 self._store.read_rows(piece.episode, piece.start, out)
             except DamagedEpisodeError as error:
                 self._store.set_aside(piece.episode, error)

@@ -29,10 +29,10 @@ import numpy as np
 
 from dreamer.replay.npz import DAMAGE, Member, read_layout, read_rows
 from dreamer.run.files import sync
+from dreamer.types import IMAGE, PIXELS, Space
 
-IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")
-WINDOW_FIELDS = ("image", "action", "reward", "discount")
+FIELDS = ("action", "reward", "discount")  # of a window, beside what the agent sees
 QUARANTINE = "quarantine"
 
 _NAME = re.compile(r"(\d{10,})-(\d+)\.npz")
@@ -108,15 +108,16 @@ def _require(condition: object, problem: str) -> None:
         raise ReplayError(f"episode refused: {problem}")
 
 
-def checked_episode(episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def checked_episode(episode: Mapping[str, Any], inputs: Mapping[str, Space] = PIXELS) -> dict[str, np.ndarray]:
     """Return the arrays of an episode as they are stored, or raise ReplayError saying what is wrong.
 
-    episode: dict of arrays with L >= 2 rows: image [L, 64, 64, 3] uint8; action [L, A], reward [L], discount [L] and
-    any further observations [L, ...] float32 or wider (stored as float32); is_first, is_last, is_terminal [L] bool.
+    episode: dict of arrays with L >= 2 rows: what the agent sees, `inputs` by name, of their shapes; action [L, A],
+    reward [L], discount [L] and any further observations [L, ...] float32 or wider (stored as float32), an image
+    [L, n, n, 3] uint8; is_first, is_last, is_terminal [L] bool.
     The first step has a zero action and reward; discount is 0 where the step is terminal, else 1.
     """
     arrays = {key: np.asarray(value) for key, value in episode.items()}
-    missing = [key for key in (*WINDOW_FIELDS, *FLAGS) if key not in arrays]
+    missing = [key for key in (*inputs, *FIELDS, *FLAGS) if key not in arrays]
     _require(not missing, f"missing {', '.join(missing)}")
     length = len(arrays["reward"]) if arrays["reward"].ndim else 0
     for key, array in arrays.items():
@@ -124,9 +125,11 @@ def checked_episode(episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
     _require(length >= 2, f"{length} step(s); an episode has at least 2, the reset included")
 
     for key, array in arrays.items():
-        if key == "image":
+        if key in inputs:
+            wanted = ", ".join(map(str, inputs[key].shape))
+            _require(array.shape[1:] == inputs[key].shape, f"{key} has shape {array.shape}, must be [L, {wanted}]")
+        if key == IMAGE:
             _require(array.dtype == np.uint8, f"image is {array.dtype}, must be uint8")
-            _require(array.shape[1:] == IMAGE_SHAPE, f"image has shape {array.shape}, must be [L, 64, 64, 3]")
         elif key in FLAGS:
             _require(array.dtype == np.bool_, f"{key} is {array.dtype}, must be bool")
         else:
@@ -167,15 +170,18 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
         raise DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}") from error
 
 
-def _check_layout(layout: Mapping[str, Member], length: int, action_size: int | None) -> None:
-    expected = {"image": (length, *IMAGE_SHAPE), "reward": (length,), "discount": (length,)}
+def _check_layout(
+    layout: Mapping[str, Member], length: int, action_size: int | None, inputs: Mapping[str, Space]
+) -> None:
+    expected: dict[str, tuple] = {name: (length, *space.shape) for name, space in inputs.items()}
+    expected |= {"reward": (length,), "discount": (length,)}
     expected["action"] = (length, action_size if action_size is not None else layout["action"].shape[-1])
     for key, member in layout.items():
         if member.shape != expected[key]:
             raise ValueError(f"{key} has shape {member.shape}, expected {expected[key]}")
-        kinds = ("u1",) if key == "image" else ("f4", "f8")
+        kinds = ("u1",) if key == IMAGE else ("f4", "f8")
         if member.dtype.str[1:] not in kinds:
-            raise ValueError(f"{key} is {member.dtype}, expected {'uint8' if key == 'image' else 'float32'}")
+            raise ValueError(f"{key} is {member.dtype}, expected {'uint8' if key == IMAGE else 'float32'}")
 
 
 def _free_name(path: pathlib.Path) -> pathlib.Path:
@@ -192,7 +198,8 @@ class EpisodeStore:
 
     directory: made if it does not exist. action_repeat: frames per agent step, which turns steps into frames.
     capacity: agent steps (actions) kept, 0 keeps all; the oldest files are deleted, never the newest.
-    compress: deflate new files; files of both kinds are read.
+    compress: deflate new files; files of both kinds are read. inputs: Space of what the agent sees, by name, which
+        every episode must have; fields: the names of what a window has.
     commits: what exceeds the capacity is not drawn any more, but its file is deleted only after so many calls of
         `committed`, because a run that goes on from an earlier state needs it again.
 
@@ -210,7 +217,9 @@ class EpisodeStore:
         capacity: int = 0,
         compress: bool = False,
         commits: int = 0,
+        inputs: Mapping[str, Space] = PIXELS,
     ):
+        self.inputs, self.fields = dict(inputs), (*inputs, *FIELDS)
         if action_repeat < 1:
             raise ValueError(f"action_repeat is {action_repeat}, must be at least 1 frame")
         if capacity < 0:
@@ -274,7 +283,7 @@ class EpisodeStore:
         The file appears under its name whole or not at all. Raises ReplayError where the episode is refused or the
         file cannot be written, on a full disk for instance; the store is unchanged then.
         """
-        arrays = checked_episode(episode)
+        arrays = checked_episode(episode, self.inputs)
         width = arrays["action"].shape[1]
         _require(self.action_size in (None, width), f"action is {width} wide, those stored are {self.action_size}")
         stored = StoredEpisode(self._frames, len(arrays["reward"]))
@@ -297,7 +306,7 @@ class EpisodeStore:
     def read_rows(self, stored: StoredEpisode, start: int, out: Mapping[str, np.ndarray]) -> None:
         """Read rows start, start + 1, ... of an episode into arrays, touching no more of the file than these rows.
 
-        out: dict from names of WINDOW_FIELDS to arrays [count, ...] to fill, of the dtypes that `add` stores.
+        out: dict from names of `fields` to arrays [count, ...] to fill, of the dtypes that `add` stores.
         Raises DamagedEpisodeError where the file is gone, truncated, or not an episode of the length it is named by.
         """
         path = self._directory / stored.name
@@ -309,7 +318,7 @@ class EpisodeStore:
         with _naming(path), open(path, "rb", buffering=0) as file:
             for key, rows in out.items():
                 read_rows(file, key, layout[key], start, rows)
-                if key != "image" and not np.isfinite(rows).all():
+                if key != IMAGE and not np.isfinite(rows).all():
                     raise ValueError(f"{key} has values that are not finite")
 
     def hold(self) -> tuple[int, tuple[StoredEpisode, ...]]:
@@ -441,8 +450,8 @@ class EpisodeStore:
                 return self._layouts[stored]
         path = self._directory / stored.name
         with _naming(path), open(path, "rb") as file:
-            layout = read_layout(file, WINDOW_FIELDS)
-            _check_layout(layout, stored.length, self._action_size)
+            layout = read_layout(file, self.fields)
+            _check_layout(layout, stored.length, self._action_size, self.inputs)
         with self._lock:
             self._layouts[stored] = layout
             while len(self._layouts) > _CACHED_LAYOUTS:

@@ -1,16 +1,16 @@
 """Evaluation: episodes of mode actions, their returns, a video, and the world model's open-loop prediction of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dreamer.envs import Env
-from dreamer.results import video
+from dreamer.results import vectors, video
 from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.streams import Streams
-from dreamer.types import Batch
+from dreamer.types import IMAGE, Batch
 
 if TYPE_CHECKING:
     from dreamer.training.logger import Logger
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTEXT, HORIZON, SEQUENCES = 5, 45, 6  # observed steps, imagined steps and sequences of the open-loop prediction
 _LONG = 1500  # steps of an episode from which on its video is half as large, for the time that encoding takes
 _SHOWN = (0, 2, 5)  # the sequences that its GIF has room for
+Arrays = dict[str, np.ndarray]
 _TENSORBOARD_FRAMES = 125  # of a video in an event file, which a long run writes hundreds of
 
 
@@ -26,18 +27,22 @@ def cut_windows(
     starts: Sequence[int] | np.ndarray,
     length: int,
     *,
+    inputs: Iterable[str] = (IMAGE,),
     tanh_rewards: bool = False,
 ) -> Batch:
     """The steps start, start + 1, ... of each episode: Batch of arrays [B, length, ...].
 
-    tanh_rewards: with tanh(r) for a reward r, as the replay hands them to an agent that learns so.
+    inputs: names of what the agent sees. tanh_rewards: with tanh(r) for a reward r, as the replay hands them to an
+    agent that learns so.
     """
-    fields = [field for field in Batch._fields if field != "is_first"]
     pairs = list(zip(episodes, starts, strict=True))
-    windows = {field: np.stack([episode[field][at : at + length] for episode, at in pairs]) for field in fields}
-    if tanh_rewards:
-        windows["reward"] = np.tanh(windows["reward"])
-    return Batch(**windows, is_first=np.arange(length)[None].repeat(len(pairs), 0) == 0)
+
+    def cut(name: str) -> np.ndarray:
+        return np.stack([episode[name][at : at + length] for episode, at in pairs])
+
+    reward = np.tanh(cut("reward")) if tanh_rewards else cut("reward")
+    is_first = np.arange(length)[None].repeat(len(pairs), 0) == 0
+    return Batch({name: cut(name) for name in inputs}, cut("action"), reward, cut("discount"), is_first)
 
 
 def held_out_windows(
@@ -45,17 +50,29 @@ def held_out_windows(
     *,
     sequences: int = SEQUENCES,
     length: int = CONTEXT + HORIZON,
+    inputs: Iterable[str] = (IMAGE,),
     tanh_rewards: bool = False,
 ) -> Batch:
     """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
     starts, length = _starts(len(episode["reward"]), sequences, length)
-    return cut_windows([episode] * sequences, starts, length, tanh_rewards=tanh_rewards)
+    return cut_windows([episode] * sequences, starts, length, inputs=inputs, tanh_rewards=tanh_rewards)
 
 
 def _starts(steps: int, sequences: int = SEQUENCES, length: int = CONTEXT + HORIZON) -> tuple[np.ndarray, int]:
     """First steps of the windows of held_out_windows, [sequences], and their length."""
     length = min(length, steps)
     return np.linspace(0, steps - length, sequences).round().astype(int), length
+
+
+def open_loop(agent: Any, batch: Batch) -> tuple[Arrays, Arrays]:
+    """What was, and what the agent's world model predicts after CONTEXT steps: arrays [B, T, ...] by name.
+
+    "reward", and of the inputs those that it predicts; images are float32 in [0, 1].
+    """
+    model = {name: value.numpy() for name, value in agent.open_loop(batch, CONTEXT).items()}
+    truth = {"reward": batch.reward, **batch.inputs}
+    truth |= {IMAGE: batch.image.astype(np.float32) / 255} if IMAGE in model else {}
+    return {name: truth[name] for name in model}, model
 
 
 def errors_against_horizon(
@@ -80,10 +97,10 @@ class Evaluator:
 
     envs: as many episodes are played at once.
 
-    videos/ gets the first episode (MP4) and the open-loop prediction of it (GIF), both
-    named after the frames; open_loop.jsonl the prediction's error against the horizon; the logger gets all of it for
-    TensorBoard. seed_of(frames, n) seeds the n-th episode. tanh_rewards: the agent predicts tanh(r) for a reward r;
-    returns are sums of r all the same.
+    videos/ gets the first episode (MP4) and the open-loop prediction of it (GIF), both named after the frames; where
+    the agent sees no images, no episode, and curves of its vectors for a prediction (PNG). open_loop.jsonl has the
+    prediction's error against the horizon; the logger gets all of it for TensorBoard. seed_of(frames, n) seeds the n-th
+    episode. tanh_rewards: the agent predicts tanh(r) for a reward r; returns are sums of r all the same.
     """
 
     def __init__(
@@ -129,8 +146,8 @@ class Evaluator:
             for number, episode in streams.step(lambda playing: len(begun) < self._episodes).items():
                 # The last that its stream has begun.
                 at = max(n for n, by in enumerate(begun) if by == number)
-                if at:
-                    del episode["image"]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
+                if at and IMAGE in episode:
+                    del episode[IMAGE]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
                 played[at] = episode
             for error in streams.failed.values():
                 raise error
@@ -142,7 +159,8 @@ class Evaluator:
         }
         if len(returns) > 1:
             metrics["eval/return_std"] = np.std(returns)
-        self._save_video(episodes[0], frames)
+        if IMAGE in episodes[0]:
+            self._save_video(episodes[0], frames)
         if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:
             metrics |= self._save_open_loop(agent, episodes[0], frames)
         self._logger.scalars(frames, metrics)
@@ -157,27 +175,36 @@ class Evaluator:
         self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 
     def _save_open_loop(self, agent: Any, episode: Mapping[str, np.ndarray], frames: int) -> dict[str, float]:
-        batch = held_out_windows(episode, tanh_rewards=self._tanh_rewards)
-        images, reward = agent.open_loop(batch, CONTEXT)
-        errors = {"reward": errors_against_horizon(batch.reward, reward.numpy())}
-        if images is not None:
-            truth, model = batch.image.astype(np.float32) / 255, images.numpy()
-            errors["image"] = errors_against_horizon(truth, model)
-            grid = video.open_loop_grid(truth, model, CONTEXT)
+        batch = held_out_windows(episode, inputs=agent.inputs, tanh_rewards=self._tanh_rewards)
+        truth, model = open_loop(agent, batch)
+        errors = {name: errors_against_horizon(truth[name], predicted) for name, predicted in model.items()}
+        if IMAGE in model:
+            grid = video.open_loop_grid(truth[IMAGE], model[IMAGE], CONTEXT)
             self._logger.gif("eval/open_loop", grid, frames, fps=10)
-            self._save_dream(truth, model, batch.reward, reward.numpy(), len(episode["reward"]), frames)
+            self._save_dream(truth, model, len(episode["reward"]), frames)
+        else:
+            self._save_curves(truth, model, len(episode["reward"]), frames)
         curves = {name: error for name, (error, _) in errors.items()}
         curves |= {f"{name}_repeat": repeat for name, (_, repeat) in errors.items()}
         self._logger.open_loop(frames, context=CONTEXT, **curves)
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}
 
-    def _save_dream(
-        self, truth: np.ndarray, model: np.ndarray, reward: np.ndarray, predicted: np.ndarray, steps: int, frames: int
-    ) -> None:
+    def _save_curves(self, truth: Arrays, model: Arrays, steps: int, frames: int) -> None:
+        shown, starts = list(_SHOWN), _starts(steps)[0]
+        vectors.figure(
+            self._logdir / "videos" / f"{frames:010d}-open-loop.png",
+            {name: truth[name][shown] for name in model},
+            {name: values[shown] for name, values in model.items()},
+            names=[f"from step {start}" for start in starts[shown]],
+            title=f"{self._task} after {frames:,} frames",
+            context=CONTEXT,
+        )
+
+    def _save_dream(self, truth: Arrays, model: Arrays, steps: int, frames: int) -> None:
         shown, starts = list(_SHOWN), _starts(steps)[0]
         pages = video.dream(
-            *(values[shown] for values in (truth, model, reward, predicted)),
+            *(values[name][shown] for name in (IMAGE, "reward") for values in (truth, model)),
             starts=starts[shown],
             names=[f"from step {start}" for start in starts[shown]],
             title=f"{self._task} after {frames:,} frames",

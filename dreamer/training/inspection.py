@@ -19,14 +19,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dreamer import envs, keys, seeds
-from dreamer.agents import PLANNER, RunError, variant
+from dreamer.agents import PLANNER, RunError, inputs_of, sees_images, variant
 from dreamer.config import Config
-from dreamer.results import video
+from dreamer.results import vectors, video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
 from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
-from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon
+from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon, open_loop
 from dreamer.training.progress import counted
 from dreamer.training.restore import restore_agent
 
@@ -67,6 +67,8 @@ def evaluate(
         _need_world_model(config, logdir, "plan")
         if config.planner.value and config.method == PLANNER:
             raise RunError(f"--planner.value: {logdir} is a run of {PLANNER}, which has no value network")
+    if video_path and not sees_images(config):
+        raise RunError(f"--video: {logdir} has model.inputs {config.model.inputs}, and so no images to show")
     returns, lengths = [], []
     shown: list[tuple[np.ndarray, np.ndarray]] = []
     with _restored(config, logdir, seed, best, agent) as run:
@@ -110,11 +112,16 @@ def imagine(
     """Let the world model see CONTEXT steps of each of `episodes` episodes and predict up to `horizon` more.
 
     The predictions follow the actions of the episodes; they begin at evenly spaced points, at the start of the first
-    episode and so that they end with the last one. out (.gif or .mp4) shows truth, model, error and rewards; the mean
-    errors are printed. Raises RunError for a run without a world model, or episodes that are too short, and FAULTS.
+    episode and so that they end with the last one. out (.gif or .mp4) shows truth, model, error and rewards, a .png has
+    curves of the rewards and of what the agent sees beside images; the mean errors are printed. Raises RunError for a
+    run without a world model, or episodes that are too short, and FAULTS.
     """
     _need_world_model(config, logdir, "imagine")
-    if config.model.observation != "pixels" and not config.model.probe_decoder:
+    if not sees_images(config) and out.suffix != ".png":
+        raise RunError(
+            f"{logdir} has model.inputs {config.model.inputs}, and so no images: expected a .png, of curves, got {out}"
+        )
+    if out.suffix != ".png" and config.model.observation != "pixels" and not config.model.probe_decoder:
         raise RunError(
             f"{logdir} has model.observation {config.model.observation}: its world model predicts no images, and "
             "model.probe_decoder, which would have learned to draw its states, is false"
@@ -131,25 +138,18 @@ def imagine(
     if length < CONTEXT + horizon:
         _say(f"imagined steps: {length - CONTEXT} instead of {horizon}, the shortest episode has no more")
     starts = evenly_spaced(played, length)
-    batch = cut_windows(played, starts, length, tanh_rewards=config.replay.tanh_rewards)
-    truth = batch.image.astype(np.float32) / 255
-    model, predicted = (prediction.numpy() for prediction in run.agent.open_loop(batch, CONTEXT))
-    for name, errors in (
-        ("image", errors_against_horizon(truth, model)),
-        ("reward", errors_against_horizon(batch.reward, predicted)),
-    ):
-        error, repeat = (value.mean() for value in errors)
+    batch = cut_windows(played, starts, length, inputs=run.agent.inputs, tanh_rewards=config.replay.tanh_rewards)
+    truth, model = open_loop(run.agent, batch)
+    for name in sorted(model, key=lambda name: name == "reward"):
+        error, repeat = (value.mean() for value in errors_against_horizon(truth[name], model[name]))
         _say(f"{name:<6} error {error:10.4g}   when what was last seen is repeated {repeat:10.4g}")
-    frames = video.dream(
-        truth,
-        model,
-        batch.reward,
-        predicted,
-        starts=starts,
-        title=f"{config.task} after {run.frames:,} frames",
-        context=CONTEXT,
-    )
-    video.save(out, frames, _DREAM_FPS)
+    title = f"{config.task} after {run.frames:,} frames"
+    if out.suffix == ".png":
+        names = [f"episode {number} from step {start}" for number, start in enumerate(starts, 1)]
+        vectors.figure(out, truth, model, names=names, title=title, context=CONTEXT)
+    else:
+        arrays = (values[name] for name in ("image", "reward") for values in (truth, model))
+        video.save(out, video.dream(*arrays, starts=starts, title=title, context=CONTEXT), _DREAM_FPS)
     _say(out)
 
 
@@ -166,11 +166,12 @@ def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> 
 
 @contextlib.contextmanager
 def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str | None = None) -> Iterator[Restored]:
-    with contextlib.closing(envs.make(config.suite, config.task, **config.env)) as env:
+    with contextlib.closing(envs.make(config.suite, config.task, images=sees_images(config), **config.env)) as env:
         agent, frames, is_best = restore_agent(
             config.replace(method=acting) if acting else config,
             logdir,
             env.action_space,
+            inputs_of(config, env.observation_spaces) if config.method != "random" else None,
             seed=seeds.derive(seed, "inspect_agent"),
             best=best,
             report=_say,

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents import towers
+from dreamer.agents import inputs_of, sees_images, towers
 from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -47,7 +47,7 @@ from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
 from dreamer.training.transfer import take_networks
-from dreamer.types import Batch
+from dreamer.types import PIXELS, Batch
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
@@ -178,7 +178,10 @@ class Run:
         self._envs = [self._new_env(training=True) for _ in range(count)]
         eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
         action_space = self._envs[0].action_space
-        self._agent = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
+        # What random actions see makes no difference.
+        inputs = inputs_of(config, self._envs[0].observation_spaces) if self._learns else {}
+        self._state.inputs = {name: [list(space.shape), space.dtype] for name, space in inputs.items()}
+        self._agent = build_agent(config, action_space, inputs, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
         if self._learns:
             towers.spread(self._agent, config)
@@ -188,7 +191,7 @@ class Run:
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
             with built_beside_training():
-                self._acting = build_agent(config, action_space, seed=seeds.derive(config.seed, "agent"))
+                self._acting = build_agent(config, action_space, inputs, seed=seeds.derive(config.seed, "agent"))
             self._of_this_round = self._recorder.read_acting(self._acting)
         episodes: dict[str, Any] = {
             "directory": self._logdir / layout.EPISODES,
@@ -201,6 +204,7 @@ class Run:
             capacity=config.replay.capacity,
             compress=config.replay.compress,
             commits=2,
+            inputs=inputs or PIXELS,
         )
         self._store.rewind(self._state.stored_frames, self._state.oldest)
         self._windows = self._make_windows()
@@ -281,7 +285,8 @@ class Run:
 
     def _make_env(self, training: bool) -> Checked:
         beside = self._config.envs.count > 1
-        return envs.make(self._config.suite, self._config.task, training=training, beside=beside, **self._config.env)
+        seen = {"images": sees_images(self._config), **self._config.env}
+        return envs.make(self._config.suite, self._config.task, training=training, beside=beside, **seen)
 
     def _make_windows(self) -> Windows:
         replay = self._config.replay

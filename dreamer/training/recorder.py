@@ -26,7 +26,8 @@ class State:
     `since` frames, and train_updates more to every train_every after them. target: frames at which collecting ends.
     round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
     since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
-    network has skipped. retried: environments that were built anew. dropped: episodes that were lost so.
+    network has skipped. retried: environments that were built anew. dropped: episodes that were lost so. inputs: shape
+    and dtype of what the agent sees, by name, for whoever opens the run without its environment.
     """
 
     stage: str = "prefill"
@@ -45,6 +46,7 @@ class State:
     skipped: dict = dataclasses.field(default_factory=dict)
     retried: int = 0
     dropped: int = 0
+    inputs: dict = dataclasses.field(default_factory=dict)
 
 
 class Recorder:

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,10 @@ from dreamer.agents import RunError
 from dreamer.agents.build import build_agent
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
+from dreamer.nets.layers import encoder_sides
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
-from dreamer.types import ActionSpace
-
-_INPUT_KERNEL = 8  # among the variables of a world model; those before it are of the encoder's four convolutions
+from dreamer.types import IMAGE, PIXELS, ActionSpace, Space
 
 
 def write_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool = False) -> None:
@@ -81,14 +80,17 @@ class RestoredAgent(NamedTuple):
     best: bool
 
 
-def saved_action_space(config: keys.Keys, prefix: Path) -> ActionSpace:
+def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Space]) -> ActionSpace:
     """The ActionSpace of the networks that `write_weights` wrote, by the shapes of their weights.
 
-    Raises CommitError where these are not of the networks that the config names.
+    inputs: what the agent sees, whose encoders' variables come first. Raises CommitError where these are not of the
+    networks that the config names.
     """
     try:
         shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
-        kernel = shapes[f"model_optimizer/_variables/{_INPUT_KERNEL}/.ATTRIBUTES/VARIABLE_VALUE"]
+        convolutions = len(encoder_sides(inputs[IMAGE].shape[0])) if IMAGE in inputs else 0
+        layers = convolutions + (config.model.vector_layers + 1 if set(inputs) - {IMAGE} else 0)
+        kernel = shapes[f"model_optimizer/_variables/{2 * layers}/.ATTRIBUTES/VARIABLE_VALUE"]
         actions = kernel[0] - config.model.stoch
         if not any(name.startswith("actor_optimizer/") for name in shapes):  # who plans, plans continuous actions
             return ActionSpace(actions, discrete=False)
@@ -103,6 +105,7 @@ def restore_agent(
     config: keys.Keys,
     logdir: Path,
     action_space: ActionSpace | None = None,
+    inputs: Mapping[str, Space] | None = None,
     *,
     seed: int,
     best: bool = False,
@@ -110,7 +113,8 @@ def restore_agent(
 ) -> RestoredAgent:
     """The agent of the run in `logdir` as its newest committed state has it, a RestoredAgent.
 
-    action_space: that of the run's environment; None takes it from the weights, which random actions do not have.
+    action_space, inputs: those of the run's environment; None takes them from the state, which random actions do not
+    have.
     best: as the state whose evaluation was the best of those kept, if there is one and it is sound. report takes one
     line for each state that is not. The draws follow from `seed`. Nothing is written and no lock is taken: a run that
     trains there at the same time does not notice. Random actions need no state.
@@ -119,7 +123,7 @@ def restore_agent(
     if config.method == "random":
         if action_space is None:
             raise RunError(f"{logdir} is a run of random actions: there is no agent in it")
-        return RestoredAgent(build_agent(config, action_space, seed=seed), 0, False)
+        return RestoredAgent(build_agent(config, action_space, inputs or {}, seed=seed), 0, False)
     commits, before = Commits(logdir / layout.COMMITS), None
     while True:
         try:
@@ -134,11 +138,13 @@ def restore_agent(
         break
     if commit is not None:
         prefix, frames = commit.folder / WEIGHTS, commit.state["frames"]
+        saved = {name: Space(tuple(shape), dtype) for name, (shape, dtype) in commit.state.get("inputs", {}).items()}
     elif prefix := legacy.newest_checkpoint(logdir):
-        frames = legacy.frames(logdir, config.env.action_repeat)
+        frames, saved = legacy.frames(logdir, config.env.action_repeat), {}
     else:
         raise RunError(f"{logdir} has no committed state yet: a run that trains commits one after its random episodes")
-    agent: Any = build_agent(config, action_space or saved_action_space(config, prefix), seed=seed)
+    inputs = inputs or saved or PIXELS
+    agent: Any = build_agent(config, action_space or saved_action_space(config, prefix, inputs), inputs, seed=seed)
     read_weights(agent, prefix, only_networks=True)
     agent.random.reset_from_seed(seed)
     return RestoredAgent(agent, frames, best_kept is not None)

@@ -15,8 +15,6 @@ import tensorflow as tf
 from dreamer.envs import EnvError
 from dreamer.training.driver import Agent, Driver, Episode
 
-_NOTHING = np.zeros((64, 64, 3), np.uint8)  # what an agent sees of a stream that stands still
-
 
 class Streams:
     """Streams of episodes, one of each driver in `drivers`, which have one agent and explore alike.
@@ -129,9 +127,13 @@ class Streams:
         if hasattr(agent, "act_rows"):
             if self._carry is None:
                 self._carry = agent.initial(len(seen))
-            images = np.stack([_NOTHING if one is None else one["image"] for one in seen])
+            # What an agent sees of a stream that stands still is nothing.
+            inputs = {
+                name: np.stack([np.zeros(space.shape, space.dtype) if one is None else one[name] for one in seen])
+                for name, space in agent.inputs.items()
+            }
             is_first = np.array([True if one is None else one["is_first"] for one in seen], bool)
-            actions, self._carry = agent.act_rows(images, is_first, self._carry, explore)
+            actions, self._carry = agent.act_rows(inputs, is_first, self._carry, explore)
         else:
             actions = [None if one is None else agent.act(one, None, explore)[0] for one in seen]
         for driver, action in zip(self._drivers, actions, strict=True):

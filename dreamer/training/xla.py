@@ -104,7 +104,7 @@ def _batch(agent: Any, config: keys.Keys) -> Batch:
     lead = (config.replay.batch, config.replay.length)
     with tf.device("CPU:0"):
         return Batch(
-            image=tf.zeros([*lead, 64, 64, 3], tf.uint8),
+            inputs={name: tf.zeros([*lead, *space.shape], space.dtype) for name, space in agent.inputs.items()},
             action=tf.zeros([*lead, agent.action_space.size]),
             reward=tf.zeros(lead),
             discount=tf.ones(lead),

@@ -1,19 +1,30 @@
 """The world model: encoder, RSSM and heads, and the losses that train them (paper, Section 4, eqs. 9-12)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from dreamer.nets.distributions import bernoulli, normal
-from dreamer.nets.layers import EMBED_DEPTH, MLP, Decoder, Encoder, flatten_leading, seed_stream
-from dreamer.types import Batch, State
+from dreamer.nets.layers import MLP, Decoder, Encoder, flatten_leading, seed_stream
+from dreamer.types import IMAGE, PIXELS, Batch, Space, State
 from dreamer.world_model.rssm import RSSM, feature
 
 
 def preprocess(image: tf.Tensor) -> tf.Tensor:
-    """uint8 [..., 64, 64, 3] -> float32 in [-0.5, 0.5]."""
+    """uint8 [..., n, n, 3] -> float32 in [-0.5, 0.5]."""
     return tf.cast(image, tf.float32) / 255.0 - 0.5
+
+
+def symlog(x: tf.Tensor) -> tf.Tensor:
+    """sign(x) ln(1 + |x|), of any shape: for vectors, whose numbers may be of any size (Hafner et al. 2023, eq. 9)."""
+    return tf.sign(x) * tf.math.log1p(tf.abs(x))
+
+
+def symexp(x: tf.Tensor) -> tf.Tensor:
+    """The inverse of symlog, of any shape. What is beyond 1e8 stays there: a wild guess must not become infinite."""
+    return tf.sign(x) * tf.math.expm1(tf.minimum(tf.abs(x), 18.4))
 
 
 def gaussian_kl(mean: tf.Tensor, std: tf.Tensor, prior_mean: tf.Tensor, prior_std: tf.Tensor) -> tf.Tensor:
@@ -37,8 +48,16 @@ FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
 
 
 def image_loss(decoder: Decoder, features: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """-ln p(o | s), a Normal of unit variance around a drawing. [..., F], [..., 64, 64, 3] uint8 -> [...]."""
+    """-ln p(o | s), a Normal of unit variance around a drawing. [..., F], [..., n, n, 3] uint8 -> [...]."""
     return -normal(decoder(features), event_ndims=3).log_prob(preprocess(image))
+
+
+def vector_loss(mean: tf.Tensor, vector: tf.Tensor, std: float) -> tf.Tensor:
+    """-ln p(symlog(o) | s) of a vector o: a Normal of deviation `std` around `mean`. [..., size] each -> [...] (ours).
+
+    With a deviation of 1 numbers that vary by less than that would tell a state less than the KL term takes for them.
+    """
+    return -normal(mean, std).log_prob(symlog(vector))
 
 
 def contrastive_loss(features: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
@@ -58,15 +77,18 @@ def contrastive_loss(features: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
 class WorldModel(keras.layers.Layer):
     """Encoder e(o_t), RSSM, what `observation` asks for, reward p(r_t | s_t) and, optionally, discount p(d_t | s_t).
 
-    observation: "pixels" has a decoder p(o_t | s_t) (eq. 10), "contrastive" a state model q(s_t | o_t) on top of the
-    encoder (eq. 12), "none" neither: the reward alone says what a state must hold. Without pixels the decoder is None,
-    or with probe_decoder one that only looks on: `loss` leaves it out and `probe_loss` has it.
+    inputs: Space of everything that o_t consists of, by name: an image, vectors or both. Vectors go through an MLP of
+    vector_layers, whose output of `units` joins the image's, and each has a head p(o_t | s_t): `vector_loss` (ours).
+    observation: "pixels" has a decoder p(o_t | s_t) (eq. 10) and the heads, "contrastive" a state model q(s_t | o_t) on
+    top of the encoder (eq. 12), "none" neither: the reward alone says what a state must hold. Without pixels the
+    decoder is None, or with probe_decoder one that only looks on: `loss` leaves it out and `probe_loss` has it.
     gamma is the discount factor that the discount head learns to multiply its targets with.
     """
 
     def __init__(
         self,
         actions: int,
+        inputs: Mapping[str, Space] = PIXELS,
         *,
         deter: int,
         stoch: int,
@@ -74,6 +96,8 @@ class WorldModel(keras.layers.Layer):
         min_std: float,
         conv_depth: int,
         units: int,
+        vector_layers: int,
+        vector_std: float,
         observation: str,
         probe_decoder: bool,
         reward_layers: int,
@@ -93,24 +117,38 @@ class WorldModel(keras.layers.Layer):
         self._free_nats, self._after_free_nats = free_nats, FREE_NATS[free_nats_per]
         self.free_nats_of_the_mean = free_nats_per == "mean"
         width = stoch + deter
-        self.encoder = Encoder(depth=conv_depth, seeds=seeds)
-        self.rssm = RSSM(
-            actions, EMBED_DEPTH * conv_depth, stoch=stoch, deter=deter, hidden=hidden, min_std=min_std, seeds=seeds
-        )
+        self._vectors, self._vector_std = sorted(set(inputs) - {IMAGE}), vector_std
+        self.encoder: Encoder | None = None
+        self.vector_encoder: MLP | None = None
+        vectors: dict[str, Any] = {"layers": vector_layers, "units": units, "seeds": seeds}
+        embed, side = 0, 0
+        if IMAGE in inputs:
+            side = inputs[IMAGE].shape[0]
+            self.encoder = Encoder(depth=conv_depth, side=side, seeds=seeds)
+            embed += self.encoder.width
+        if self._vectors:
+            size = sum(inputs[name].shape[0] for name in self._vectors)
+            self.vector_encoder = MLP(size, units, name="vector_encoder", **vectors)
+            embed += units
+        self.rssm = RSSM(actions, embed, stoch=stoch, deter=deter, hidden=hidden, min_std=min_std, seeds=seeds)
         self.decoder: Decoder | None = None
         self.state_head: MLP | None = None
-        self.probes = probe_decoder and observation != "pixels"
+        self.vector_heads: dict[str, MLP] = {}
+        self.probes = probe_decoder and observation != "pixels" and IMAGE in inputs
         if observation == "pixels":
-            self.decoder = Decoder(width, depth=conv_depth, seeds=seeds)
+            if IMAGE in inputs:
+                self.decoder = Decoder(width, depth=conv_depth, side=side, seeds=seeds)
+            for name in self._vectors:
+                head = MLP(width, inputs[name].shape[0], name=f"vector_head_{len(self.vector_heads)}", **vectors)
+                self.vector_heads[name] = head
         elif observation == "contrastive":
-            embed = EMBED_DEPTH * conv_depth
             self.state_head = MLP(embed, width, layers=reward_layers, units=units, seeds=seeds, name="state")
         self.reward_head = MLP(width, 1, layers=reward_layers, units=units, seeds=seeds, name="reward")
         self.discount_head: MLP | None = None
         if discount_head:
             self.discount_head = MLP(width, 1, layers=discount_layers, units=units, seeds=seeds, name="discount")
         if self.probes:  # With seeds of its own: the weights of everything else are those of a model without it.
-            self.decoder = Decoder(width, depth=conv_depth, seeds=probe_seeds)
+            self.decoder = Decoder(width, depth=conv_depth, side=side, seeds=probe_seeds)
         self.built = True
 
     @property
@@ -126,7 +164,17 @@ class WorldModel(keras.layers.Layer):
 
     def observe(self, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
-        return self._filter(self.encoder(preprocess(batch.image)), batch, noise)
+        return self._filter(self.embed(batch.inputs), batch, noise)
+
+    def embed(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """e(o_t), for the posterior: image [..., n, n, 3] uint8 and vectors [..., size] -> [..., E]."""
+        parts = []
+        if self.encoder is not None:
+            parts.append(self.encoder(preprocess(inputs[IMAGE])))
+        if self.vector_encoder is not None:
+            vector = tf.concat([symlog(inputs[name]) for name in self._vectors], -1)
+            parts.append(tf.cast(self.vector_encoder(vector), parts[0].dtype if parts else tf.float32))
+        return tf.concat(parts, -1) if len(parts) > 1 else parts[0]
 
     def reward(self, features: tf.Tensor) -> tf.Tensor:
         """Mean of p(r | s): [..., F] -> [...]."""
@@ -160,12 +208,14 @@ class WorldModel(keras.layers.Layer):
 
         Returns the scalar loss, the posterior State [B, T, ...] and a dict of scalar metrics (nats per step).
         """
-        embed = self.encoder(preprocess(batch.image))
+        embed = self.embed(batch.inputs)
         posterior, prior = self._filter(embed, batch, noise)
         features = feature(posterior)
         losses = {"reward": -normal(self.reward(features), event_ndims=0).log_prob(batch.reward)}
         if not (self.decoder is None or self.probes):
             losses["image"] = image_loss(self.decoder, features, batch.image)
+        for name, head in self.vector_heads.items():
+            losses[f"vector_{name}"] = vector_loss(head(features), batch.inputs[name], self._vector_std)
         if self.state_head is not None:
             losses["state"] = contrast(features, self.state_head(embed))
         if self.discount_head is not None:
@@ -189,7 +239,7 @@ class WorldModel(keras.layers.Layer):
     def probe_loss(self, posterior: State, image: tf.Tensor) -> tf.Tensor:
         """-ln p(o|s) of the probe's decoder, averaged over B and T: a scalar that depends on no other network.
 
-        posterior: State [B, T, ...], image: [B, T, 64, 64, 3] uint8.
+        posterior: State [B, T, ...], image: [B, T, n, n, 3] uint8.
         """
         assert self.decoder is not None
         return tf.reduce_mean(image_loss(self.decoder, tf.stop_gradient(feature(posterior)), image))
@@ -198,18 +248,25 @@ class WorldModel(keras.layers.Layer):
         """The KL term of eq. 10. kl: [B, T], or what has the same mean where `free_nats_of_the_mean` -> scalar."""
         return self._kl_scale * self._after_free_nats(kl, self._free_nats)
 
-    def open_loop(self, batch: Batch, noise: tf.Tensor, context: int) -> tuple[tf.Tensor | None, tf.Tensor]:
-        """Images [B, T, 64, 64, 3] (None without decoder) and rewards [B, T] predicted after `context` observed steps.
+    def open_loop(self, batch: Batch, noise: tf.Tensor, context: int) -> dict[str, tf.Tensor]:
+        """What is predicted after `context` observed steps: "reward" [B, T], and the inputs that have a head, by name.
 
+        Images [B, T, n, n, 3] are float32 in [0, 1], vectors [B, T, size] in their own units.
         The first `context` steps are reconstructions from the posterior, the rest follow the batch's actions through
-        the prior without seeing an image. A piece boundary inside the imagined part cannot be foreseen.
+        the prior without anything being seen. A piece boundary inside the imagined part cannot be foreseen.
         """
         posterior, _ = self.observe(tf.nest.map_structure(lambda x: x[:, :context], batch), noise[:, :context])
         last = tf.nest.map_structure(lambda x: x[:, -1], posterior)
         imagined = self.rssm.imagine(last, batch.action[:, context:], noise[:, context:])
         features = tf.concat([feature(posterior), feature(imagined)], 1)
-        images = None if self.decoder is None else tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0)
-        return images, self.reward(features)
+        return self.predicted(features) | {"reward": self.reward(features)}
+
+    def predicted(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The inputs that states predict: [..., F] -> image [..., n, n, 3] in [0, 1], vectors [..., size], by name."""
+        vectors = {name: symexp(head(features)) for name, head in self.vector_heads.items()}
+        if self.decoder is None:
+            return vectors
+        return {IMAGE: tf.clip_by_value(self.decoder(features) + 0.5, 0.0, 1.0)} | vectors
 
     def _filter(self, embed: tf.Tensor, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         return self.rssm.observe(embed, batch.action, batch.is_first, noise)

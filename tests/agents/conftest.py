@@ -16,6 +16,8 @@ MODEL = {
     "min_std": 0.1,
     "conv_depth": 2,
     "units": 16,
+    "vector_layers": 1,
+    "vector_std": 0.1,
     "observation": "pixels",
     "probe_decoder": False,
     "reward_layers": 2,
@@ -59,7 +61,7 @@ def small_batch(batch=2, length=3, actions=3, seed=0):
     discount = np.ones((batch, length), np.float32)
     discount[1, -1] = 0.0
     return Batch(
-        image=tf.constant(rng.integers(0, 256, (batch, length, 64, 64, 3)), tf.uint8),
+        inputs={"image": tf.constant(rng.integers(0, 256, (batch, length, 64, 64, 3)), tf.uint8)},
         action=tf.constant(rng.uniform(-1, 1, (batch, length, actions)), tf.float32),
         reward=tf.constant(rng.normal(size=(batch, length)), tf.float32),
         discount=tf.constant(discount),

@@ -106,7 +106,7 @@ def test_explore_adds_noise_of_the_given_size(make_agent):
     carry = agent.world_model.rssm.initial(count), tf.zeros([count, ACTIONS])
     agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
     agent.actor.mlp.out.bias.assign([0.1, -0.4, 5.0, 0.0, 0.0, 0.0])
-    action, (_, carried) = agent.explore(image, is_first, carry)
+    action, (_, carried) = agent.explore({"image": image}, is_first, carry)
     np.testing.assert_allclose(np.mean(action[:, :2], 0), np.tanh([0.1, -0.4]), atol=0.03)
     np.testing.assert_allclose(np.std(action[:, :2], 0), [0.2, 0.2], rtol=0.1)
     assert np.abs(action).max() <= 1.0
@@ -122,7 +122,7 @@ def test_the_paper_explores_around_the_mode(make_agent):
         count = 200
         carry = agent.world_model.rssm.initial(count), tf.zeros([count, ACTIONS])
         agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
-        action, _ = agent.explore(tf.repeat(images(1), count, 0), tf.ones([count], bool), carry)
+        action, _ = agent.explore({"image": tf.repeat(images(1), count, 0)}, tf.ones([count], bool), carry)
         spread[mode] = np.std(action)
     assert spread[False] == pytest.approx(0.4, abs=0.05)  # of tanh(Normal(0, 0.5))
     assert spread[True] < 0.15  # The mode is the likeliest of 100 samples.
@@ -189,14 +189,14 @@ def test_evaluation_of_a_batch_equals_one_at_a_time(make_agent):
     batch_actions = []
     together = carry
     for step in range(2):
-        action, together = agent.evaluate(images(3, seed=step), is_first, together)
+        action, together = agent.evaluate({"image": images(3, seed=step)}, is_first, together)
         batch_actions.append(action.numpy())
     assert np.ptp(batch_actions[1], 0).max() > 0.05, "the states must ask for different actions"
     for element in range(3):
         alone = rows(carry, [element])
         for step in range(2):
             image = images(3, seed=step)[element : element + 1]
-            action, alone = agent.evaluate(image, is_first[element : element + 1], alone)
+            action, alone = agent.evaluate({"image": image}, is_first[element : element + 1], alone)
             np.testing.assert_allclose(action[0], batch_actions[step][element], atol=2e-4)
 
 
@@ -208,8 +208,8 @@ def test_evaluation_takes_the_mode_and_not_a_sample(make_agent):
     carry = agent.world_model.rssm.initial(3), tf.zeros([3, ACTIONS])
     evaluated, explored = [], []
     for _ in range(30):
-        evaluated.append(agent.evaluate(image, is_first, carry)[0])
-        explored.append(agent.explore(image, is_first, carry)[0])
+        evaluated.append(agent.evaluate({"image": image}, is_first, carry)[0])
+        explored.append(agent.explore({"image": image}, is_first, carry)[0])
     assert np.std(evaluated) < 0.5 * np.std(explored)
 
 
@@ -330,7 +330,7 @@ def test_evaluation_is_epsilon_greedy_with_its_own_epsilon(make_agent):
         agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
         agent.actor.mlp.out.bias.assign([0.0, 0.1, 0.0])
         carry = agent.world_model.rssm.initial(300), tf.zeros([300, 3])
-        action, (_, carried) = agent.evaluate(image, is_first, carry)
+        action, (_, carried) = agent.evaluate({"image": image}, is_first, carry)
         np.testing.assert_array_equal(action, carried)
         shares.append(np.mean(action, 0))
     np.testing.assert_array_equal(shares[0], [0, 1, 0])
@@ -366,19 +366,20 @@ def test_a_checkpoint_restores_everything(make_agent, make_batch, tmp_path):
 def test_open_loop_of_the_agent_is_that_of_its_model(agent, make_batch):
     batch = make_batch(length=5)
     agent.random.reset_from_seed(9)
-    images_, rewards = agent.open_loop(batch, tf.constant(2))
+    predicted = agent.open_loop(batch, tf.constant(2))
     noise = tf.random.Generator.from_seed(9, alg="philox").normal([2, 5, 4])
-    expected_images, expected_rewards = agent.world_model.open_loop(batch, noise, 2)
-    np.testing.assert_allclose(images_, expected_images, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(rewards, expected_rewards, rtol=1e-4, atol=1e-5)
+    expected = agent.world_model.open_loop(batch, noise, 2)
+    assert set(predicted) == {"image", "reward"}
+    for name, value in predicted.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_open_loop_of_episodes_of_any_length(agent, make_batch):
     """From the third length on, TensorFlow uses one trace for all of them."""
     for length in (4, 7, 5, 6):
-        image, reward = agent.open_loop(make_batch(length=length), tf.constant(3))
-        assert image.shape == (2, length, 64, 64, 3)
-        assert reward.shape == (2, length)
+        predicted = agent.open_loop(make_batch(length=length), tf.constant(3))
+        assert predicted["image"].shape == (2, length, 64, 64, 3)
+        assert predicted["reward"].shape == (2, length)
 
 
 def test_epsilon_greedy_by_hand():

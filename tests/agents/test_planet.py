@@ -83,14 +83,14 @@ def test_every_start_gets_the_plan_for_its_own_state(make_planet, steer):
     agent = make_planet()
     steer(agent)
     image, is_first = images(4), tf.ones([4], bool)
-    action, (state, carried) = agent.evaluate(image, is_first, carry_of(agent, 4))
+    action, (state, carried) = agent.evaluate({"image": image}, is_first, carry_of(agent, 4))
     wanted = np.tanh(state.deter[:, :ACTIONS])
     np.testing.assert_allclose(action, wanted, atol=0.1)
     assert np.ptp(wanted, 0).max() == 0  # All are at the zero state, which filtering leaves alike.
     # From different states on.
     rng = np.random.default_rng(0)
     mixed = State(*(tf.constant(rng.normal(size=(4, n)), tf.float32) for n in (4, 4, 4, 8))), carried
-    action, (state, carried) = agent.evaluate(image, ~is_first, mixed)
+    action, (state, carried) = agent.evaluate({"image": image}, ~is_first, mixed)
     wanted = np.tanh(state.deter[:, :ACTIONS])
     assert np.ptp(wanted, 0).max() > 0.5
     np.testing.assert_allclose(action, wanted, atol=0.1)
@@ -115,7 +115,7 @@ def test_exploring_adds_noise_and_evaluating_does_not(make_planet, steer):
     steer(agent)
     count = 200
     image, is_first = tf.repeat(images(1), count, 0), tf.ones([count], bool)
-    wanted = np.tanh(agent.evaluate(image, is_first, carry_of(agent, count))[1][0].deter[0, :ACTIONS])
+    wanted = np.tanh(agent.evaluate({"image": image}, is_first, carry_of(agent, count))[1][0].deter[0, :ACTIONS])
     inside = np.abs(wanted) < 0.5
     assert inside.any()
     for policy, spread in ((agent.evaluate, 0.0), (agent.explore, 0.2)):

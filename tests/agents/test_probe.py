@@ -87,7 +87,9 @@ def test_the_probes_loss_is_the_images_likelihood(make_agent, make_batch):
 def test_the_probe_learns_to_draw_and_is_saved_with_the_rest(make_agent, make_batch, tmp_path):
     options = {"observation": "contrastive", "probe_decoder": True, "lr": 1e-2}
     agent, batch = make_agent(model=options), make_batch(batch=3)
-    batch = batch._replace(image=tf.zeros_like(batch.image))  # black, where a new decoder draws grey: 1,536 nats
+    batch = batch._replace(
+        inputs={"image": tf.zeros_like(batch.image)}
+    )  # black, where a new decoder draws grey: 1,536 nats
     losses = [float(agent.train(batch)["probe_loss"]) for _ in range(30)]
     assert losses[0] - losses[-1] > 700
     write_weights(agent, tmp_path / "weights")

@@ -27,7 +27,7 @@ def play(agent, act, rows):
     agent.random.reset_from_seed(5)
     carry, seen = agent.initial(rows), []
     for image, first in zip(*observations(rows), strict=True):
-        action, carry = act(image, first, carry)
+        action, carry = act({"image": image}, first, carry)
         seen += [np.array(x) for x in (action, *carry[0], carry[1])]
     return [*seen, agent.random.normal([3]).numpy()]  # and where the draws have come to
 
@@ -52,7 +52,7 @@ def test_it_acts_with_the_weights_of_the_last_update(make_agent, make_batch):
 
     def acted():
         agent.random.reset_from_seed(5)
-        return agent.act_rows(image[0], first[0], carry, True)[0]
+        return agent.act_rows({"image": image[0]}, first[0], carry, True)[0]
 
     carry = agent.initial(2)
     before = acted()
@@ -60,7 +60,7 @@ def test_it_acts_with_the_weights_of_the_last_update(make_agent, make_batch):
     learned = acted()
     assert not np.array_equal(learned, before)
     agent.random.reset_from_seed(5)
-    np.testing.assert_array_equal(learned, agent.explore(image[0], first[0], carry)[0])
+    np.testing.assert_array_equal(learned, agent.explore({"image": image[0]}, first[0], carry)[0])
     # What else changes weights, such as reading those of a state, is seen where an episode begins.
     agent.actor.mlp.out.bias.assign(tf.ones_like(agent.actor.mlp.out.bias))
     np.testing.assert_array_equal(acted(), learned)
@@ -72,7 +72,8 @@ def test_every_weight_that_acting_reads_is_a_copy(make_agent, precision):
     """A layer that the snapshot forgets would be read, and cast, at every step."""
     precision("mixed_bfloat16")
     agent = make_agent()
-    agent.act_rows(*(x[0] for x in observations(1)), agent.initial(), True)
+    image, first = observations(1)
+    agent.act_rows({"image": image[0]}, first[0], agent.initial(), True)
     (call,) = agent._snapshot._calls.values()
     weights = {id(w.value.handle) for part in (agent.world_model, agent.actor) for w in part.variables}
     captured = call._function.captured_inputs

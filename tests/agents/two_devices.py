@@ -62,7 +62,7 @@ for name, share in (("below the free nats", 1.001), ("above the free nats", 0.99
     seen[name] = compare(updates=1, model={"free_nats": share * kl})
 agent = small_agent()
 parts = [
-    float(agent.world_model.loss(type(batch)(*(x[rows] for x in batch)), noise[rows])[2]["kl"])
+    float(agent.world_model.loss(tf.nest.map_structure(lambda x, rows=rows: x[rows], batch), noise[rows])[2]["kl"])
     for batch in [small_batch(batch=4)]
     for noise in [agent.noise(batch).posterior]
     for rows in (slice(0, 2), slice(2, 4))

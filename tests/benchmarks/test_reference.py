@@ -46,7 +46,7 @@ def some_batch():
     is_first = np.zeros((BATCH, LENGTH), bool)
     is_first[:, 0] = is_first[1, 2] = True
     return Batch(
-        image=tf.constant(rng.integers(0, 256, (BATCH, LENGTH, 64, 64, 3)), tf.uint8),
+        inputs={"image": tf.constant(rng.integers(0, 256, (BATCH, LENGTH, 64, 64, 3)), tf.uint8)},
         action=tf.constant(rng.uniform(-1, 1, (BATCH, LENGTH, ACTIONS)), tf.float32),
         reward=tf.constant(rng.normal(size=(BATCH, LENGTH)), tf.float32),
         discount=tf.ones((BATCH, LENGTH)),

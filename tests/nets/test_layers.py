@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.nets.layers import GRU, MLP, Decoder, Encoder, dense, flatten_leading, point_transposed_conv, seed_stream
+from dreamer.nets.layers import (
+    GRU,
+    MLP,
+    SIDES,
+    Decoder,
+    Encoder,
+    decoder_sides,
+    dense,
+    encoder_sides,
+    flatten_leading,
+    point_transposed_conv,
+    seed_stream,
+)
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -117,28 +129,52 @@ def test_layers_of_one_stream_differ_and_equal_seeds_agree():
         assert not np.allclose(a.kernel, c.kernel)
 
 
-def test_encoder_equals_plain_keras_layers_and_numpy():
-    depth = 2
-    encoder = Encoder(depth=depth, seeds=seed_stream(0))
+# By hand: widths after each convolution of 4 by stride 2; width at first and (kernel, width) of transposed ones.
+STACKS = {
+    32: ([15, 6, 2], 1, [(5, 5), (6, 14), (6, 32)]),
+    48: ([23, 10, 4], 3, [(5, 9), (6, 22), (6, 48)]),
+    64: ([31, 14, 6, 2], 1, [(5, 5), (5, 13), (6, 30), (6, 64)]),
+    80: ([39, 18, 8, 3], 2, [(5, 7), (5, 17), (6, 38), (6, 80)]),
+    96: ([47, 22, 10, 4], 3, [(5, 9), (5, 21), (6, 46), (6, 96)]),
+    112: ([55, 26, 12, 5], 4, [(5, 11), (5, 25), (6, 54), (6, 112)]),
+    128: ([63, 30, 14, 6, 2], 1, [(5, 5), (5, 13), (5, 29), (6, 62), (6, 128)]),
+}
+
+
+def test_every_side_of_an_image_has_its_stacks():
+    assert tuple(STACKS) == SIDES
+    for side, (encoder, base, decoder) in STACKS.items():
+        assert encoder_sides(side) == encoder
+        assert decoder_sides(side) == [base, *(width for _, width in decoder)]
+
+
+@pytest.mark.parametrize("side", [64, 48, 80, 128])
+def test_encoder_equals_plain_keras_layers_and_numpy(side):
+    depth, (widths, _, _) = 2, STACKS[side]
+    encoder = Encoder(depth=depth, side=side, seeds=seed_stream(0))
     randomise(encoder)
-    image = normals(2, 3, 64, 64, 3) / 2
+    image = normals(2, 3, side, side, 3) / 2
 
     plain = keras.Sequential(
-        [keras.layers.Conv2D(n * depth, 4, strides=2, activation="relu") for n in (1, 2, 4, 8)]
+        [keras.layers.Conv2D(2**n * depth, 4, strides=2, activation="relu") for n in range(len(widths))]
         + [keras.layers.Flatten()]
     )
-    plain.build((None, 64, 64, 3))
+    plain.build((None, side, side, 3))
     plain.set_weights(encoder.get_weights())
 
-    x = image.reshape(6, 64, 64, 3)
+    x = image.reshape(6, side, side, 3)
     for conv in encoder.convs:
         x = np.maximum(numpy_conv(x, float64(conv.kernel), float64(conv.bias)), 0)
-    expected = x.reshape(2, 3, 32 * depth)
+    expected = x.reshape(2, 3, -1)
+    assert encoder.width == expected.shape[-1]
+    assert side != 64 or encoder.width == 32 * depth
 
     result = encoder(tf.constant(image, tf.float32))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(result / scale, expected / scale, **CLOSE)
-    np.testing.assert_allclose(tf.reshape(result, [6, -1]), plain(image.reshape(6, 64, 64, 3)), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        tf.reshape(result, [6, -1]), plain(image.reshape(6, side, side, 3)), rtol=1e-5, atol=1e-4
+    )
 
 
 def test_point_transposed_equals_keras_on_one_pixel():
@@ -166,39 +202,39 @@ def test_point_transposed_equals_keras_on_one_pixel():
     np.testing.assert_allclose(result, plain(tf.constant(inputs[:, None, None], tf.float32)), **CLOSE)
 
 
-def test_decoder_equals_plain_keras_layers_and_numpy():
-    depth = 2
-    decoder = Decoder(7, depth=depth, seeds=seed_stream(0))
+@pytest.mark.parametrize("side", [64, 48, 80, 128])
+def test_decoder_equals_plain_keras_layers_and_numpy(side):
+    depth, (_, base, layers) = 2, STACKS[side]
+    decoder = Decoder(7, depth=depth, side=side, seeds=seed_stream(0))
     randomise(decoder)
     inputs = normals(2, 3, 7)
 
+    # The paper's for 64: 4, 2 and 1 times the depth, and 3 colours; 32 times as many channels of a single pixel.
+    filters = [2**n * depth for n in reversed(range(len(layers) - 1))] + [3]
+    channels = 32 * depth if base == 1 else 2 * filters[0]
     plain = keras.Sequential(
-        [keras.layers.Dense(32 * depth), keras.layers.Reshape((1, 1, 32 * depth))]
+        [keras.layers.Dense(base**2 * channels), keras.layers.Reshape((base, base, channels))]
         + [
-            keras.layers.Conv2DTranspose(filters, kernel, strides=2, activation=activation)
-            for filters, kernel, activation in (
-                (4 * depth, 5, "relu"),
-                (2 * depth, 5, "relu"),
-                (depth, 6, "relu"),
-                (3, 6, None),
-            )
+            keras.layers.Conv2DTranspose(count, kernel, strides=2, activation="relu" if count != 3 else None)
+            for count, (kernel, _) in zip(filters, layers, strict=True)
         ]
     )
     plain.build((None, 7))
     plain.set_weights(decoder.get_weights())
 
     x = inputs.reshape(6, 7) @ float64(decoder.dense.kernel) + float64(decoder.dense.bias)
-    x = np.maximum(numpy_transposed(x[:, None, None], float64(decoder.point.kernel), float64(decoder.point.bias)), 0)
-    for index, conv in enumerate(decoder.convs):
+    x = x.reshape(6, base, base, channels)
+    convs = [decoder.point, *decoder.convs] if base == 1 else decoder.convs
+    for index, conv in enumerate(convs):
         x = numpy_transposed(x, float64(conv.kernel), float64(conv.bias))
-        x = np.maximum(x, 0) if index < 2 else x
-    expected = x.reshape(2, 3, 64, 64, 3)
+        x = np.maximum(x, 0) if index < len(convs) - 1 else x
+    expected = x.reshape(2, 3, side, side, 3)
     assert (expected < 0).any()
 
     result = decoder(tf.constant(inputs, tf.float32))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(result / scale, expected / scale, **CLOSE)
-    plain_result = tf.reshape(plain(tf.constant(inputs.reshape(6, 7), tf.float32)), [2, 3, 64, 64, 3])
+    plain_result = tf.reshape(plain(tf.constant(inputs.reshape(6, 7), tf.float32)), expected.shape)
     np.testing.assert_allclose(result / scale, plain_result / scale, **CLOSE)
 
 

@@ -40,7 +40,7 @@ def open_windows():
 
 def take(windows, iterator, n):
     windows.request(n)
-    return [Batch(*(field.numpy() for field in next(iterator))) for _ in range(n)]
+    return [tf.nest.map_structure(lambda field: field.numpy(), next(iterator)) for _ in range(n)]
 
 
 def episodes_and_steps(batch):
@@ -187,7 +187,7 @@ def test_batches_have_static_shapes_and_the_documented_types(store, open_windows
     windows = open_windows(store, batch=3, length=5)
     spec = windows.batches().element_spec
     assert spec == Batch(
-        image=tf.TensorSpec((3, 5, 64, 64, 3), tf.uint8),
+        inputs={"image": tf.TensorSpec((3, 5, 64, 64, 3), tf.uint8)},
         action=tf.TensorSpec((3, 5, 2), tf.float32),
         reward=tf.TensorSpec((3, 5), tf.float32),
         discount=tf.TensorSpec((3, 5), tf.float32),

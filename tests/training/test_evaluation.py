@@ -7,7 +7,7 @@ from PIL import Image
 from dreamer.results import video
 from dreamer.training import evaluation
 from dreamer.training.evaluation import CONTEXT, Evaluator, errors_against_horizon, held_out_windows
-from dreamer.types import ActionSpace
+from dreamer.types import PIXELS, ActionSpace
 
 
 def numbered_episode(length):
@@ -58,6 +58,8 @@ def test_reward_errors_by_hand():
 class Predicting:
     """An agent whose world model predicts grey images and the reward 0.5 at every step."""
 
+    inputs = PIXELS
+
     def initial(self):
         return None
 
@@ -67,7 +69,7 @@ class Predicting:
 
     def open_loop(self, batch, context):
         image = np.full((*batch.reward.shape, 64, 64, 3), 0.5, np.float32)
-        return tf.constant(image), tf.fill(batch.reward.shape, 0.5)
+        return {"image": tf.constant(image), "reward": tf.fill(batch.reward.shape, 0.5)}
 
 
 class Rewarding:

@@ -16,7 +16,9 @@ AGENT = types.SimpleNamespace(updates=tf.Variable(40))
 
 def batch(reward=1.0):
     lead = (2, 3)
-    return Batch(np.zeros((*lead, 64, 64, 3), np.uint8), *(np.full(lead, reward, np.float32) for _ in range(3)), None)
+    return Batch(
+        {"image": np.zeros((*lead, 64, 64, 3), np.uint8)}, *(np.full(lead, reward, np.float32) for _ in range(3)), None
+    )
 
 
 def check(state, tmp_path, limit=5, reward=1.0, **skipped):

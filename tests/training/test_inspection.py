@@ -47,7 +47,7 @@ def simple(monkeypatch):
         return (np.float32([5, 3.3]) * (GOAL - observation["position"])).clip(-1, 1), carry
 
     def open_loop(agent, batch, context):
-        return tf.zeros(batch.image.shape), tf.zeros(batch.reward.shape)
+        return {"image": tf.zeros(batch.image.shape), "reward": tf.zeros(batch.reward.shape)}
 
     monkeypatch.setattr(Dreamer, "act", act)
     monkeypatch.setattr(Dreamer, "open_loop", open_loop)

@@ -52,7 +52,7 @@ def test_xla_compiles_the_training_step(run):
     """That the compiled step trains is seen by the benchmark of tests/benchmarks/test_gpu.py, which runs it."""
     lead = (3, 5)
     batch = Batch(
-        image=tf.zeros([*lead, 64, 64, 3], tf.uint8),
+        inputs={"image": tf.zeros([*lead, 64, 64, 3], tf.uint8)},
         action=tf.zeros([*lead, SPACE.size]),
         reward=tf.zeros(lead),
         discount=tf.ones(lead),
@@ -141,7 +141,7 @@ def test_a_state_of_other_networks_is_an_error(run, tmp_path, changes):
 def test_a_restored_agent_goes_on_exactly_like_the_saved_one(run, tmp_path):
     generator = np.random.default_rng(0)
     batch = Batch(
-        image=tf.constant(generator.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)),
+        inputs={"image": tf.constant(generator.integers(0, 256, (2, 4, 64, 64, 3), np.uint8))},
         action=tf.constant(generator.uniform(-1, 1, (2, 4, 2)), tf.float32),
         reward=tf.constant(generator.uniform(0, 1, (2, 4)), tf.float32),
         discount=tf.ones([2, 4]),

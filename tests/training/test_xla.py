@@ -163,4 +163,4 @@ def noise_of(agent, noise):
 def some_batch(agent, run):
     batch, rng = xla._batch(agent, run), np.random.default_rng(0)
     image = rng.integers(0, 256, batch.image.shape, dtype=np.uint8)
-    return batch._replace(image=tf.constant(image), reward=tf.constant(rng.normal(size=(2, 3)), tf.float32))
+    return batch._replace(inputs={"image": tf.constant(image)}, reward=tf.constant(rng.normal(size=(2, 3)), tf.float32))

@@ -26,6 +26,8 @@ OPTIONS = {
     "min_std": 0.1,
     "conv_depth": 2,
     "units": 16,
+    "vector_layers": 1,
+    "vector_std": 0.1,
     "observation": "pixels",
     "probe_decoder": False,
     "reward_layers": 2,
@@ -47,7 +49,7 @@ def make_batch(seed=0, length=T):
     is_first = np.zeros((B, length), bool)
     is_first[:, 0] = True
     return Batch(
-        image=tf.constant(rng.integers(0, 256, (B, length, 64, 64, 3)), tf.uint8),
+        inputs={"image": tf.constant(rng.integers(0, 256, (B, length, 64, 64, 3)), tf.uint8)},
         action=tf.constant(rng.uniform(-1, 1, (B, length, ACTIONS)), tf.float32),
         reward=tf.constant(rng.normal(size=(B, length)), tf.float32),
         discount=tf.ones([B, length]),
@@ -143,10 +145,16 @@ def set_perfect(model, *, grey, reward, prior, posterior):
     fix_output(model.rssm.posterior_out, gaussian_bias(*posterior))
 
 
+def open_loop(model, *args):
+    seen = model.open_loop(*args)
+    assert set(seen) <= {"image", "reward"}
+    return seen.get("image"), seen["reward"]
+
+
 def grey_batch(level, reward, discount=1.0):
     batch = make_batch()
     return batch._replace(
-        image=tf.fill(batch.image.shape, tf.constant(level, tf.uint8)),
+        inputs={"image": tf.fill(batch.image.shape, tf.constant(level, tf.uint8))},
         reward=tf.zeros([B, T]) + reward,
         discount=tf.zeros([B, T]) + discount,
     )
@@ -308,7 +316,7 @@ def test_a_model_without_pixels_learns_from_what_is_left(observation):
         predicted = model.state_head(model.encoder(preprocess(batch.image)))
         expected = tf.reduce_mean(contrastive_loss(feature(posterior), predicted))
         assert float(metrics["state_loss"]) == pytest.approx(float(expected), rel=1e-6)
-    images, rewards = model.open_loop(batch, noise(), 2)
+    images, rewards = open_loop(model, batch, noise(), 2)
     assert images is None
     assert rewards.shape == (B, T)
 
@@ -343,7 +351,7 @@ def test_predicted_discount_is_the_probability_of_the_head():
 def test_open_loop_reconstructs_and_then_imagines():
     model, context, length = make(), 2, 5
     batch, eps = make_batch(length=length), noise(length)
-    images, rewards = model.open_loop(batch, eps, context)
+    images, rewards = open_loop(model, batch, eps, context)
     assert images.shape == (B, length, 64, 64, 3)
     assert rewards.shape == (B, length)
 
@@ -363,11 +371,11 @@ def test_open_loop_does_not_see_later_images_and_stays_in_range():
     model, context = make(), 2
     model.decoder.convs[-1].kernel.assign(1e4 * model.decoder.convs[-1].kernel)
     batch = make_batch(length=4)
-    images, rewards = model.open_loop(batch, noise(4), context)
+    images, rewards = open_loop(model, batch, noise(4), context)
     assert float(tf.reduce_min(images)) == 0.0
     assert float(tf.reduce_max(images)) == 1.0
     hidden = tf.concat([batch.image[:, :context], 255 - batch.image[:, context:]], 1)
-    again, rewards_again = model.open_loop(batch._replace(image=hidden), noise(4), context)
+    again, rewards_again = open_loop(model, batch._replace(inputs={"image": hidden}), noise(4), context)
     np.testing.assert_array_equal(images, again)
     np.testing.assert_array_equal(rewards, rewards_again)
 
