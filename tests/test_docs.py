@@ -82,6 +82,8 @@ def test_every_metric_of_a_run_is_explained_and_no_other(run):
         assert written - explained == set(), page
         # Those that model.observation contrastive has in the place of image_loss, and those of a probe beside it.
         others = {"train/state_loss", *(f"train/probe_{name}" for name in ("loss", "grad_norm", "skipped"))}
+        # NAME is that of a vector.
+        others |= {"train/vector_NAME_loss", "eval/open_loop_NAME_error", "eval/repeat_frame_NAME_error"}
         assert explained - written == others, page
 
 

@@ -178,7 +178,7 @@ def together(summary: "aggregate.Summary", methods: list[str], theirs: published
 
 
 def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
-    """Per task: open-loop errors of image and reward against the horizon, and of the image while the run went on.
+    """Per task: open-loop errors of all that is predicted against the horizon, and of the image while the run went on.
 
     Each is the mean over the runs of a method. Repeating what was last observed is what the model must beat: a chart
     against the horizon has "words", a line for each method that says where it does.
@@ -190,7 +190,10 @@ def world_model_charts(found: list[Run]) -> list[tuple[str, list[dict]]]:
             method: [run for run in found if (run.scores.task, run.scores.method) == (task, method)]
             for method in methods
         }
-        for what in ("image", "reward"):
+        known_of = [
+            name for group in groups.values() for run in group for name in map(runs.predicted, run.open_loop[-1:])
+        ]
+        for what in dict.fromkeys(name for names in known_of for name in names):
             lines = []
             for color, group in enumerate(groups.values()):
                 if last := [run.open_loop[-1] for run in group if run.open_loop and what in run.open_loop[-1]]:
@@ -231,7 +234,7 @@ def videos(found: list[Run]) -> list[dict]:
         shown = []
         for path, caption, read in (
             (run.episode, "Episode", lambda path: (_mp4(path), None)),
-            (run.prediction, "Open-loop prediction", _as_mp4_and_still),
+            (run.prediction, "Open-loop prediction", _prediction),
         ):
             if path is None:
                 continue
@@ -251,7 +254,7 @@ def videos(found: list[Run]) -> list[dict]:
                     "prediction": path == run.prediction,
                     "frames": frames,
                     "return": returns.get(frames) if path == run.episode else None,
-                    "uri": _data_uri("video/mp4", content),
+                    "uri": content and _data_uri("video/mp4", content),
                     "still": still and _data_uri("image/png", still),
                 }
             )
@@ -376,6 +379,16 @@ def _mp4(path: Path) -> bytes:
     if content[4:8] != b"ftyp":
         raise FormatError(f"{formats.shown(path)}: cannot be shown (it is no MP4)")
     return content
+
+
+def _prediction(path: Path) -> tuple[bytes | None, bytes]:
+    """A GIF as in `_as_mp4_and_still`; of a PNG, curves of vectors, only the still. Raises as that does."""
+    if path.suffix != ".png":
+        return _as_mp4_and_still(path)
+    content = formats.read(path, VIDEO_BYTES)
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        image.verify()
+    return None, content
 
 
 def _as_mp4_and_still(path: Path) -> tuple[bytes, bytes]:

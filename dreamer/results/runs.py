@@ -66,7 +66,9 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
             machines=list(formats.step_lines(directory / "machines.jsonl", problems)),
             changes=_changes(directory / "run.json", problems),
             episode=_newest(directory / "videos", "-episode.mp4"),
-            prediction=_newest(directory / "videos", "-open-loop.gif"),
+            # Curves, of a run that sees no images.
+            prediction=_newest(directory / "videos", "-open-loop.gif")
+            or _newest(directory / "videos", "-open-loop.png"),
             **_metrics(directory / "metrics.jsonl", problems),
         )
     return found, problems
@@ -164,6 +166,12 @@ def frames_of(video: Path) -> int | None:
     return int(digits) if digits.isdecimal() else None
 
 
+def predicted(line: dict) -> list[str]:
+    """What a line of open_loop.jsonl has errors of: "image", "reward", names of vectors."""
+    names = dict.fromkeys(str(name).removesuffix("_repeat") for name in line if name not in ("step", "context"))
+    return sorted(names, key=lambda name: ("image", "reward").index(name) if name in ("image", "reward") else 2)
+
+
 def errors(line: dict, name: str) -> np.ndarray:
     """Errors against the horizon [imagined steps] of a line of open_loop.jsonl; NaN where they were not finite."""
     return np.array([math.nan if value is None else value for value in line[name]], float)
@@ -216,8 +224,8 @@ def _open_loop(path: Path, problems: list[str]) -> list[dict]:
     """Lines in which each kind of error is there with that of repeating, or neither: some models imagine no images."""
     good, bad = [], []
     for line in formats.step_lines(path, problems):
-        kinds = [(what, f"{what}_repeat") for what in ("image", "reward")]
-        names = [name for kind in kinds for name in kind if any(each in line for each in kind)]
+        kinds = [(what, f"{what}_repeat") for what in predicted(line)]
+        names = [name for kind in kinds for name in kind]
         wrong = [name for name in names if not _are_errors(line.get(name))]
         bad += [f"{name} at step {line['step']}" for name in wrong[:1]]
         good += [] if wrong else [line]

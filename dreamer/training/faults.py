@@ -53,7 +53,8 @@ def check(
     wrong = [key for key, values in results.items() if not np.isfinite(values[-1])]
     path = logdir / layout.FAULTS / f"{int(agent.updates):08d}.npz"
     path.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in batch._asdict().items()}
+    seen = {**batch.inputs, **{key: value for key, value in batch._asdict().items() if key != "inputs"}}
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in seen.items()}
     np.savez(path, **arrays)
     largest = float(np.abs(np.asarray(batch.reward)).max())
     raise TrainingError(
