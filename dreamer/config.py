@@ -13,10 +13,11 @@ colon, and what others have instead after semicolons: `(TF2; paper: 300).`
 
 import difflib
 import functools
+import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -83,6 +84,27 @@ class Choices:
         return " | ".join(self.names)
 
 
+class JSONObject:
+    """A text that is a JSON object."""
+
+    text = "JSON object"
+
+    def normal(self, value: Any) -> str | None:
+        """The object, or the text of one, as the one text that stands for it; None where it is none."""
+        try:
+            text = value if isinstance(value, str) else json.dumps(value)
+            found = formats.parse(text.encode())
+        except (formats.FormatError, TypeError, ValueError, RecursionError):
+            return None
+        return json.dumps(found, sort_keys=True) if isinstance(found, dict) else None
+
+    def __contains__(self, value: object) -> bool:
+        return self.normal(value) is not None
+
+    def __str__(self) -> str:
+        return """a JSON object such as '{"name": 2}'"""
+
+
 class Key(NamedTuple):
     """One documented key: dotted name, default value, unit, what is allowed (None: anything), meaning and type.
 
@@ -94,7 +116,7 @@ class Key(NamedTuple):
     name: str
     value: Any
     unit: str
-    allowed: Range | Choices | None
+    allowed: Range | Choices | JSONObject | None
     meaning: str
     type: type
     resume: str = FIXED
@@ -106,6 +128,8 @@ class Key(NamedTuple):
         """What a value must be, in words."""
         if isinstance(self.allowed, Choices):
             return f"one of {str(self.allowed)}" if len(self.allowed.names) > 1 else str(self.allowed)
+        if isinstance(self.allowed, JSONObject):
+            return str(self.allowed)
         return _TYPE_NAMES[self.type] + (f" ({self.allowed})" if self.allowed else "")
 
 
@@ -269,9 +293,11 @@ def _document(lines: list[str], name: str, value: Any, where: str) -> Key:
     return key._replace(before=None if before is None else _check(key, before, where))
 
 
-def _parse_allowed(text: str | None, where: str) -> Range | Choices | None:
+def _parse_allowed(text: str | None, where: str) -> Range | Choices | JSONObject | None:
     if text is None:
         return None
+    if text == JSONObject.text:
+        return JSONObject()
     if ".." not in text:
         return Choices(tuple(name.strip() for name in text.split("|")))
     match = _RANGE.fullmatch(text.strip())
@@ -293,7 +319,8 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path) -> list[tuple[str, Any, str]]:
-    return list(_flatten(_parse(path), _shown(path)))
+    whole = {key.name for key in describe() if isinstance(key.allowed, JSONObject)}
+    return list(_flatten(_parse(path), _shown(path), whole=whole))
 
 
 def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:
@@ -311,12 +338,15 @@ def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:
     return tree
 
 
-def _flatten(tree: dict, file: str, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Yield (dotted key, value, where) for every leaf; where is file:line if the tree came from a file."""
+def _flatten(tree: dict, file: str, prefix: str = "", whole: Container[str] = ()) -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted key, value, where) for every leaf; where is file:line if the tree came from a file.
+
+    whole: keys of which the value may be a dict.
+    """
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            yield from _flatten(value, file, f"{key}.")
+        if isinstance(value, dict) and key not in whole:
+            yield from _flatten(value, file, f"{key}.", whole)
         else:
             yield key, value, f"{file}:{_line(tree, name)}" if hasattr(tree, "lc") else file
 
@@ -368,6 +398,8 @@ def _dashes(where: str) -> str:
 
 def _check(key: Key, value: Any, where: str) -> Any:
     """The value as the key's type. A string is read as that type; raises ConfigError."""
+    if isinstance(key.allowed, JSONObject):
+        value = key.allowed.normal(value) or value
     result = _convert(_as_name(value) if isinstance(key.allowed, Choices) else value, key.type)
     if result is None or (key.allowed is not None and result not in key.allowed):
         shown = "nothing" if value is None else _in_words(value, key.type)

@@ -19,7 +19,10 @@ class Env(Section):
     life_loss: bool  # flag
     hold_out: bool  # flag
     timeout: int  # seconds
+    start_timeout: int  # seconds
     retries: int  # environments
+    kwargs: str  # arguments
+    image: str  # observation
     level_cache: str  # folder
 
 
@@ -130,6 +133,7 @@ class Loop(Section):
     train_updates: int  # updates
     eval_every: int  # frames
     eval_episodes: int  # episodes
+    eval_env: str  # name
     overlap: bool  # flag
     save_every: int  # frames
     max_skipped: int  # updates

@@ -52,10 +52,22 @@ class Batch(NamedTuple):
 
 
 class ActionSpace(NamedTuple):
-    """size: number of dimensions in [-1, 1] (continuous), or number of choices, passed one-hot (discrete)."""
+    """size: number of dimensions in [-1, 1] (continuous), or number of choices, passed one-hot (discrete).
+
+    groups: where an action is several choices at once, how many each has, passed one-hot one after the other; their sum
+    is the size. () for one choice, and for continuous actions.
+    """
 
     size: int
     discrete: bool
+    groups: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What an action is, in words."""
+        if self.groups:
+            return f"one-hot in each of {len(self.groups)} groups, of {', '.join(map(str, self.groups))} numbers"
+        return "one-hot" if self.discrete else "each number in [-1, 1]"
 
 
 class Space(NamedTuple):

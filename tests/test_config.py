@@ -397,3 +397,22 @@ def test_no_name_of_an_overlay_spoils_the_saved_config(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(config.ConfigError, match=r"folder.yaml: is no file; of configs/ there are"):
         config.load([str(tmp_path / "folder.yaml")])
+
+
+def test_arguments_of_an_environment_are_one_json_object(tmp_path):
+    """However it is written; a file may have it as a section of YAML."""
+    given = ['{"frame_skip":2,"a":[1]}', '{"a": [1], "frame_skip": 2}', {"frame_skip": 2, "a": [1]}]
+    runs = [config.load([], {"env.kwargs": value}) for value in given]
+    assert {run.env.kwargs for run in runs} == {'{"a": [1], "frame_skip": 2}'}
+    (tmp_path / "mine.yaml").write_text("env:\n  kwargs: {frame_skip: 2, a: [1]}\n  image: render\n")
+    runs[0].save(tmp_path / "saved.yaml")
+    assert config.load_file(tmp_path / "saved.yaml") == runs[0]
+    mine = config.load([str(tmp_path / "mine.yaml")])
+    assert (mine.env.kwargs, mine.env.image) == (runs[0].env.kwargs, "render")
+    assert config.load().env.kwargs == "{}"
+
+
+@pytest.mark.parametrize("value", ["frame_skip=2", "[1]", "{'a': 1}", '{"a": NaN}', '{"a": 1', "", 3, True, None])
+def test_arguments_that_are_no_json_object_are_refused(value):
+    line = message(config.load, [], {"env.kwargs": value})
+    assert line.startswith("""--env.kwargs: expected a JSON object such as '{"name": 2}', got """)

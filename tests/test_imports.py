@@ -47,6 +47,7 @@ CELLAR = ("run.formats", "run.files")
 # Who parses JSON: the reader, and those whose JSON is in no file of a run but said by a process or held in an array.
 # commits.py, legacy.py and settings.py check what they parse on their own: they alone decide whether a run can go on.
 PARSE_JSON = {"run/formats.py", "envs/rendering.py", "doctor.py", "training/restore.py"}
+PARSE_JSON |= {"envs/gymnasium.py"}  # a key that config.py has checked
 PARSE_JSON |= {"run/commits.py", "run/legacy.py", "run/settings.py"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

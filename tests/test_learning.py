@@ -4,13 +4,16 @@ scripts/sabotage.py breaks one equation after the other and runs the same.
 """
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from dreamer import config
 from dreamer.envs import toy
+from dreamer.envs.gymnasium import Gymnasium
 from dreamer.results import scores
 from dreamer.training.driver import Driver, episode_return
 from dreamer.training.restore import restore_agent
@@ -28,10 +31,10 @@ def train(*words):
     subprocess.run([sys.executable, "-m", "dreamer", *words], check=True)
 
 
-def fraction_of_the_best(task, logdir):
+def fraction_of_the_best(task, logdir, make=toy.Dot):
     """The mean return of EPISODES episodes of the trained agent, divided by that of the best policy."""
     settings = config.load_file(logdir / "config.yaml")
-    env = toy.Dot(task, **{name: settings.env[name] for name in ("action_repeat", "time_limit")})
+    env = make(task, **{name: settings.env[name] for name in ("action_repeat", "time_limit")})
     agent, *_ = restore_agent(settings, logdir, env.action_space, seed=0)
     driver = Driver(env, agent, explore=False, seed_of=lambda n: n)
     reached = best = episodes = 0
@@ -62,6 +65,17 @@ def test_learns_from_vectors_alone_and_beside_images(inputs, steps, tmp_path):
     """One run from the position alone came to 13 to 16 % after 1,500 frames, and to 100 % from 2,000 on."""
     train(*words("dot", tmp_path), "--model.inputs", inputs, "--steps", str(steps))
     assert fraction_of_the_best("dot", tmp_path) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["dot_pads:Pads", "dot_pads:Buttons"])
+def test_learns_several_choices_at_once(task, tmp_path, monkeypatch):
+    """MultiDiscrete and MultiBinary actions, in an environment of gymnasium."""
+    here = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, *filter(None, sys.path)]))
+    monkeypatch.syspath_prepend(here)
+    train(*words(task, tmp_path), "--suite", "gym")
+    assert fraction_of_the_best(task, tmp_path, Gymnasium) >= 0.85
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from dreamer.agents.build import shared
 from dreamer.agents.snapshot import Snapshot
 from dreamer.behavior.actor_critic import Actor, Value, actor_loss, imagine, value_loss
 from dreamer.behavior.returns import lambda_return, reward_sum, trajectory_weights
-from dreamer.nets.distributions import WHOLE
+from dreamer.nets.distributions import WHOLE, split
 from dreamer.nets.layers import flatten_leading, seed_stream
 from dreamer.nets.optimizer import Optimizer
 from dreamer.types import PIXELS, ActionSpace, Batch, Space, State
@@ -79,7 +79,8 @@ class Dreamer:
             probe_seeds=probe_seed_stream(seed),
             **model,
         )
-        self.actor = Actor(width, action_space.size, discrete=action_space.discrete, seeds=seeds, **actor)
+        actions, discrete, groups = action_space
+        self.actor = Actor(width, actions, discrete=discrete, groups=groups, seeds=seeds, **actor)
         self.value = Value(width, seeds=seeds, **value)
         variables = {
             "model": self.world_model.model_variables,
@@ -94,6 +95,7 @@ class Dreamer:
             for name, trained in variables.items()
         }
         self.updates = tf.Variable(0, trainable=False, dtype=tf.int64, name="updates")
+        self._groups = tf.Variable(groups, trainable=False, name="groups") if groups else None
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
         rssm, mlp = self.world_model.rssm, self.actor.mlp
@@ -117,6 +119,8 @@ class Dreamer:
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
             "updates": self.updates,
             "random": self.random,
+            # Which the shapes of weights do not tell.
+            **({"groups": self._groups} if self._groups is not None else {}),
         }
 
     def train(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -248,8 +252,8 @@ class Dreamer:
         """Actions [B, A] and the new carry. inputs: [B, ...] by name, is_first: [B]; carry: (State, last action).
 
         random: a tf.random.Generator, or Draws, on which all that is random here depends. explore: sampled actions with
-        noise, a Normal on continuous ones and epsilon-greedy on discrete ones; else the mode, discrete ones
-        epsilon-greedy.
+        noise, a Normal on continuous ones and epsilon-greedy on discrete ones, in each of their groups by itself; else
+        the mode, discrete ones epsilon-greedy.
         """
         state = self._belief.filter(inputs, is_first, carry, random)
         policy = self.actor.distribution(feature(state))
@@ -260,7 +264,11 @@ class Dreamer:
         if discrete:
             decay = linear(self._explore["epsilon"], self._explore["epsilon_end"], self._explore["epsilon_updates"])
             epsilon = decay(self.updates) if explore else self._explore["epsilon_eval"]
-            action = epsilon_greedy(action, epsilon, random.uniform([2, rows_of(action)]))
+            parts = split(action, self.action_space.groups)
+            uniform = tf.split(random.uniform([2, len(parts) * rows_of(action)]), len(parts), 1)
+            action = tf.concat(
+                [epsilon_greedy(part, epsilon, drawn) for part, drawn in zip(parts, uniform, strict=True)], -1
+            )
         elif explore:
             action = exploration_noise(action, self._explore["noise"], random.normal(tf.shape(action)))
         return action, (state, action)

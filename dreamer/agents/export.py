@@ -65,7 +65,7 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
     """
     size, rssm = agent.action_space.size, agent.networks["world_model"].rssm
     sizes = {"stoch": rssm.stoch, "deter": rssm.deter, "action": size}
-    space = "one-hot" if agent.action_space.discrete else "each number in [-1, 1]"
+    space = agent.action_space.told
     state = {name: (tf.TensorSpec([None, sizes[name]], name=name), meaning) for name, meaning in _STATE.items()}
     seed = {"seed": (tf.TensorSpec([], tf.int64, "seed"), _SEED)}
     step = {

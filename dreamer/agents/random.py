@@ -10,7 +10,7 @@ from dreamer.types import ActionSpace, Space
 
 
 class Random:
-    """Uniform actions in [-1, 1] (continuous) or a uniform one-hot choice (discrete)."""
+    """Uniform actions in [-1, 1] (continuous) or a uniform one-hot choice (discrete), in each of its groups."""
 
     def __init__(self, action_space: ActionSpace, *, seed: int):
         self._space = action_space
@@ -23,7 +23,9 @@ class Random:
     def act(self, observation: Mapping[str, Any], carry: None, explore: bool) -> tuple[np.ndarray, None]:
         """[A] float32; observation, carry and explore make no difference."""
         if self._space.discrete:
-            return np.eye(self._space.size, dtype=np.float32)[self._generator.integers(self._space.size)], carry
+            sizes = self._space.groups or (self._space.size,)
+            parts = [np.eye(size, dtype=np.float32)[self._generator.integers(size)] for size in sizes]
+            return np.concatenate(parts), carry
         return self._generator.uniform(-1.0, 1.0, self._space.size).astype(np.float32), carry
 
     def state(self) -> Mapping[str, Any]:

@@ -48,7 +48,8 @@ class TrainedAgent:
 
     Images are uint8, [n, n, 3], one or [B, ...] of them, n being 64 unless env.size says otherwise. Where an agent sees
     vectors too, or nothing but them, a dict of all its inputs takes the place of the images: float32 [size] by name.
-    Actions are float32: continuous ones lie in [-1, 1], discrete ones are one-hot (`action.argmax()` is the choice).
+    Actions are float32: continuous ones lie in [-1, 1], discrete ones are one-hot (`action.argmax()` is the choice), or
+    several one-hot groups, one after the other, of the sizes action_space.groups.
     """
 
     def __init__(self, agent: Dreamer | PlaNet, config: keys.Keys, *, frames: int, best: bool):

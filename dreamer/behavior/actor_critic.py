@@ -12,7 +12,10 @@ from dreamer.types import State
 
 
 class Actor(keras.layers.Layer):
-    """Action model q(a | s) (eq. 2): a tanh-Normal for continuous actions, a one-hot categorical for discrete ones."""
+    """Action model q(a | s) (eq. 2): a tanh-Normal for continuous actions, a one-hot categorical for discrete ones.
+
+    groups: see ActionSpace.
+    """
 
     def __init__(
         self,
@@ -26,10 +29,12 @@ class Actor(keras.layers.Layer):
         mean_scale: float,
         min_std: float,
         seeds: Iterator[int],
+        groups: tuple[int, ...] = (),
         name: str = "actor",
     ):
         super().__init__(name=name)
-        self._discrete, self._mean_scale, self._min_std = discrete, mean_scale, min_std
+        self._discrete, self._groups = discrete, groups
+        self._mean_scale, self._min_std = mean_scale, min_std
         self._raw_init_std = math.log(math.expm1(init_std))
         self.mlp = MLP(
             inputs, actions if discrete else 2 * actions, layers=layers, units=units, seeds=seeds, name="mlp"
@@ -44,7 +49,7 @@ class Actor(keras.layers.Layer):
         """[..., F] -> TanhNormal or OneHot over [..., A] (paper, Appendix A)."""
         parameters = self(features)
         if self._discrete:
-            return OneHot(parameters)
+            return OneHot(parameters, self._groups)
         mean, std = tf.split(parameters, 2, -1)
         mean = self._mean_scale * tf.tanh(mean / self._mean_scale)
         std = tf.nn.softplus(std + self._raw_init_std) + self._min_std

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dreamer import DISTRIBUTION
 from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
-from dreamer.envs.core import Env, EnvError, unknown
+from dreamer.envs.core import Env, EnvError, EnvRefused, unknown
 from dreamer.envs.rendering import Rendering, choose
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked, failing_as_env_error
@@ -16,6 +16,7 @@ from dreamer.envs.wrappers import Checked, failing_as_env_error
 __all__ = [
     "Env",
     "EnvError",
+    "EnvRefused",
     "WorkerDied",
     "canonical",
     "choose",
@@ -102,7 +103,7 @@ SUITES = {
     "gym": Suite(
         "Gymnasium",
         gymnasium.Gymnasium,
-        (*_FRAMES, "images"),
+        (*_FRAMES, "images", "kwargs", "image"),
         gymnasium.TASKS,
         accepts=lambda task: bool(gymnasium.find(task)),
         also="any id that gymnasium knows, or MODULE:ID (docs/your-own-environment.md)",
@@ -162,6 +163,7 @@ def make(
     renderer: str = "auto",
     worker: bool = True,
     timeout: float = 300.0,
+    start_timeout: float = 0.0,
     retries: int = 0,
     **options: Any,
 ) -> Checked:
@@ -173,10 +175,12 @@ def make(
     renderer: "auto", "egl", "osmesa" or "glfw", see dreamer.envs.rendering.choose.
     worker: False keeps the environment in this process. For the suites of MuJoCo this only works where OpenGL renders
         on a GPU, because software rendering crashes a process that holds TensorFlow; MUJOCO_GL must name the platform.
-    timeout: seconds that an answer of an environment in a process of its own may take.
+    timeout: seconds that an answer of an environment in a process of its own may take; start_timeout: those that its
+        start may take, 0 for as many.
     retries: a key of the section env that is for whoever runs the environment, and makes no difference here.
     options: the other keys of the config's section env; each suite takes its own among them.
-    Raises ValueError for a suite, task or renderer that does not exist, EnvError where the environment cannot start.
+    Raises ValueError for a suite, task or renderer that does not exist, EnvError where the environment cannot start,
+    EnvRefused among them where that is because of the options.
     """
     validate(suite, task)
     found = SUITES[suite]
@@ -189,7 +193,8 @@ def make(
         raise EnvError(problem)
     if worker and (beside or found.rendering != "none"):
         variables = _variables(found.rendering, renderer) if images else {"MUJOCO_GL": "disable"}
-        return Checked(Worker(found.constructor, kwargs, variables=variables, timeout=timeout))
+        times = {"timeout": timeout, "start_timeout": start_timeout}
+        return Checked(Worker(found.constructor, kwargs, variables=variables, **times))
     if found.rendering == "mujoco" and images:
         _check_platform(choose(renderer))
     if found.rendering == "software":

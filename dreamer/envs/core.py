@@ -24,6 +24,10 @@ class EnvError(RuntimeError):
     """An environment broke its contract, was used against it, or failed inside."""
 
 
+class EnvRefused(EnvError):
+    """An environment cannot be made from what was asked for; the message is one line that says what would do."""
+
+
 class Env(Protocol):
     """The interface of every environment.
 
@@ -35,6 +39,7 @@ class Env(Protocol):
         the loss of a life in Atari. May be left out, for True.
     goes_on: True where the next reset goes on with the world as it is instead of beginning it anew, so that what
         follows depends on earlier episodes too: Atari after the loss of a life. May be left out, for False.
+    note: one line that says what of the world is seen, where that is not always the same. May be left out, for "".
     """
 
     observation_spaces: dict[str, Space]

@@ -1,64 +1,91 @@
-"""Any environment that gymnasium makes, the user's own included, seen through its images.
+"""Any environment that gymnasium makes, the user's own included.
 
 The module has the name of the package that it wraps; `import gymnasium` in here is the package.
 """
 
+import contextlib
 import functools
 import importlib
+import json
 import operator
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from dreamer.envs.core import EnvError, unknown
-from dreamer.types import ActionSpace, Space
+from dreamer.envs import gym_actions, gym_observations
+from dreamer.envs.core import EnvError, EnvRefused, unknown
+from dreamer.types import Space
 
 TASKS = ("CarRacing-v3",)
 
 _IMAGES = "uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3)"
+_OLD = (
+    "has the interface of the old gym: its reset() has to take seed and options and to return (observation, info), its "
+    "step() to return (observation, reward, terminated, truncated, info). Change these two functions, or wrap it in "
+    "GymV21CompatibilityV0 or GymV26CompatibilityV0 of the package shimmy"
+)
 
 
 class Gymnasium:
-    """One environment as an Env with 64x64 images.
+    """One environment as an Env.
 
     task: a registered id, or MODULE:ID, which imports the module first so that it can register the id; or MODULE:NAME
         of a class or function there that makes the environment, and takes render_mode where its images are rendered.
     action_repeat: environment steps ("frames") for which an action is held; rewards add up.
     time_limit: frames of an episode, beside the environment's own limit; reaching either is no terminal.
-    size: side of the image in pixels.
+    kwargs: further arguments of whatever makes the environment, a JSON object.
+    image: which observation is the image, see env.image in configs/defaults.yaml.
+    size: side of the image in pixels. images: False leaves the image out, and renders nothing.
 
-    Images are the observations where these are uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3), or a Dict with
-    such an "image"; otherwise the frames of render_mode "rgb_array". They are resized bilinearly.
-    Actions: Discrete is passed one-hot; a Box is flattened and scaled to [-1, 1], which also stands for a bound that it
-    lacks. terminated is is_terminal; truncated alone is a last step that is none. A new environment begins with seed 0.
-    Raises ValueError for an unknown task, EnvError for spaces of another kind, where there are no images, and for
-    frames or rewards that are not what gymnasium asks for.
+    Images are observations of any of the forms in gym_observations, or the frames of render_mode "rgb_array" where
+    there are none. They are resized bilinearly. The numbers beside the image, one-hot where they are choices, are
+    observations [n] float32. `note` says what is used and what is left out.
+    Actions: see gym_actions; a Box is flattened and scaled to [-1, 1], which also stands for a bound that it lacks.
+    terminated is is_terminal; truncated alone is a last step that is none. A new environment begins with seed 0.
+    Raises ValueError for an unknown task, EnvRefused for spaces of another kind, where there are no images, and for
+    what is no environment of gymnasium; EnvError for observations or rewards that are not of their spaces.
     """
 
-    def __init__(self, task: str, *, action_repeat: int = 1, time_limit: int = 1000, size: int = 64):
-        import gymnasium
-
-        found = find(task)
-        make = functools.partial(gymnasium.make, found) if isinstance(found, str) else found
-        self._env = make()
-        if not isinstance(self._env, gymnasium.Env):
-            raise EnvError(f"{task} made an object of type {type(self._env).__name__}: expected a gymnasium.Env")
-        self._image_in = _image_in(self._env.observation_space)
-        if self._image_in is None:
-            if "rgb_array" not in self._env.metadata.get("render_modes", ()):
-                raise EnvError(
+    def __init__(
+        self,
+        task: str,
+        *,
+        action_repeat: int = 1,
+        time_limit: int = 1000,
+        kwargs: str = "{}",
+        image: str = gym_observations.AUTO,
+        size: int = 64,
+        images: bool = True,
+    ):
+        make = functools.partial(_make, task, find(task), kwargs)
+        rendered = images and image == gym_observations.RENDER
+        self._env = make(rendered=rendered)
+        seen = gym_observations.take(self._env.observation_space, image, images=images, task=task)
+        if images and not seen.image:
+            if "rgb_array" not in (self._env.metadata or {}).get("render_modes", ()):
+                raise EnvRefused(
                     f"{task} has no images: its observations are {self._env.observation_space}, not {_IMAGES} (or a "
-                    'Dict with such an "image"), and it does not offer the render_mode "rgb_array"'
+                    'Dict with such an "image"), nor of another form of images, and it does not offer the render_mode '
+                    '"rgb_array"'
                 )
-            self._env.close()
-            self._env = make(render_mode="rgb_array")
+            if not rendered:
+                self._env.close()
+                self._env = make(rendered=True)
+        if not images and not seen.vectors:
+            raise EnvRefused(f"{task} has no numbers among its observations, {self._env.observation_space}")
+        self._task, self._vectors = task, seen.vectors
+        self._image = (seen.image or (lambda observation: self._env.render())) if images else None
         self.action_repeat, self._time_limit, self._size = action_repeat, time_limit, size
-        self.action_space, self._to_env = _actions(self._env.action_space, task)
-        self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
+        self.action_space, self._to_env = gym_actions.translate(self._env.action_space, task)
+        self.observation_spaces = {"image": Space((size, size, 3), "uint8")} if images else {}
+        self.observation_spaces |= seen.spaces
+        self.note = _note(task, seen, images)
         self._seeded = False
         self._frame = 0
 
@@ -67,14 +94,14 @@ class Gymnasium:
         if seed is None and not self._seeded:
             seed = 0
         self._seeded, self._frame = True, 0
-        observation, _ = self._env.reset(seed=seed)
+        observation, _ = self._asked(2, self._env.reset, seed=seed)
         return self._observe(observation, reward=0.0, first=True, last=False, terminal=False)
 
     def step(self, action: np.ndarray) -> dict:
         """See Env.step; an episode that ends within the action repeat ends it early."""
         total = 0.0
         for _ in range(self.action_repeat):
-            observation, reward, terminated, truncated, _ = self._env.step(self._to_env(action))
+            observation, reward, terminated, truncated, _ = self._asked(5, self._env.step, self._to_env(action))
             total += _number(reward)
             self._frame += 1
             last = terminated or truncated or self._frame >= self._time_limit
@@ -86,15 +113,85 @@ class Gymnasium:
         """See Env.close."""
         self._env.close()
 
+    def _asked(self, count: int, method: Callable, *args: Any, **kwargs: Any) -> tuple:
+        """What a method returns, `count` values."""
+        with _naming_the_old_interface(self._task):
+            result = method(*args, **kwargs)
+        if not isinstance(result, tuple) or len(result) != count:
+            raise EnvRefused(f"{self._task} {_OLD}")
+        return result
+
     def _observe(self, observation: Any, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
-        image = self._image_in(observation) if self._image_in else self._env.render()
+        image = {"image": _resize(self._image(observation), self._size)} if self._image else {}
         return {
-            "image": _resize(image, self._size),
+            **image,
+            **{name: vector(observation) for name, vector in self._vectors.items()},
             "reward": np.float32(reward),
             "is_first": np.bool_(first),
             "is_last": np.bool_(last),
             "is_terminal": np.bool_(terminal),
         }
+
+
+def _make(task: str, found: str | Callable, kwargs: str, *, rendered: bool) -> Any:
+    """The environment of gymnasium. Raises EnvRefused for what is none, and for arguments that it does not take."""
+    import gymnasium
+    from gymnasium.experimental.functional import FuncEnv
+
+    arguments = json.loads(kwargs) | ({"render_mode": "rgb_array"} if rendered else {})
+    several = "is a vector environment: give the single one, of which --envs.count N makes several"
+    if isinstance(found, str):
+        spec = gymnasium.registry[found]
+        if spec.entry_point is None and spec.vector_entry_point is not None:
+            raise EnvRefused(f"{task} {several}")
+    try:
+        env = gymnasium.make(found, **arguments) if isinstance(found, str) else found(**arguments)
+    except TypeError as error:
+        problem = " ".join(str(error).split())
+        if "inherit from the gymnasium.Env" in problem:
+            raise EnvRefused(f"{task} {_OLD}, and let its class inherit from gymnasium.Env") from error
+        if "argument" in problem and json.loads(kwargs):
+            raise EnvRefused(f"{task} does not take --env.kwargs '{kwargs}': {problem}") from error
+        raise
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise EnvRefused(f"{task} {several}")
+    if isinstance(env, FuncEnv):
+        raise EnvRefused(
+            f"{task} is a FuncEnv, of functions: wrap it in gymnasium.envs.functional_jax_env.FunctionalJaxEnv, or "
+            "write a gymnasium.Env around it"
+        )
+    if not isinstance(env, gymnasium.Env):
+        old = callable(getattr(env, "reset", None)) and callable(getattr(env, "step", None))
+        remedy = ": let its class inherit from it; if it is of the old gym, it " + _OLD if old else ""
+        raise EnvRefused(f"{task} made an object of type {type(env).__name__}: expected a gymnasium.Env{remedy}")
+    return env
+
+
+def _note(task: str, seen: gym_observations.Observations, images: bool) -> str:
+    """What is used of an environment, on one line."""
+    parts = [f"the image is {seen.image_from or 'what render() draws'}"] if images else []
+    if seen.spaces:
+        stored = ", ".join(f'"{name}" [{space.shape[0]}]' for name, space in seen.spaces.items())
+        parts.append(f"numbers{' beside it' if images else ''}: {stored}")
+    if seen.out:
+        parts.append(f"left out: {', '.join(seen.out)}")
+    return f"{task}: {'; '.join(parts)}."
+
+
+@contextlib.contextmanager
+def _naming_the_old_interface(task: str) -> Iterator[None]:
+    """Turn what the old gym's reset and step come to in gymnasium's own code, or in ours, into EnvRefused."""
+    import gymnasium
+
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        theirs = ("values to unpack", "unexpected keyword argument 'seed'", "unexpected keyword argument 'options'")
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        within = place == Path(__file__) or place.is_relative_to(Path(gymnasium.__file__).parent)
+        if within and any(problem in str(error) for problem in theirs):
+            raise EnvRefused(f"{task} {_OLD}") from error
+        raise
 
 
 def find(task: str) -> str | Callable:
@@ -150,25 +247,6 @@ def _attribute(module: Any, name: str) -> Any:
         return None
 
 
-def _image_in(space: Any) -> Callable[[Any], np.ndarray] | None:
-    """The function from an observation of a space to the image in it; None where there is none."""
-    import gymnasium
-
-    if _is_image(space):
-        return lambda observation: observation
-    if isinstance(space, gymnasium.spaces.Dict) and _is_image(space.spaces.get("image")):
-        return lambda observation: observation["image"]
-    return None
-
-
-def _is_image(space: Any) -> bool:
-    import gymnasium
-
-    if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
-        return False
-    return len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3))
-
-
 def _resize(image: Any, size: int) -> np.ndarray:
     """(H, W), (H, W, 1), (H, W, 3) or, with an opacity that is dropped, (H, W, 4) uint8 -> (size, size, 3) uint8."""
     if not isinstance(image, np.ndarray):
@@ -186,24 +264,3 @@ def _number(reward: Any) -> float:
         return float(reward)
     except (TypeError, ValueError) as error:
         raise EnvError(f"step() returned the reward {reward!r}: expected a number") from error
-
-
-def _actions(space: Any, task: str) -> tuple[ActionSpace, Callable[[np.ndarray], Any]]:
-    """The ActionSpace of a gymnasium space, and the function from our action [A] to one of the space."""
-    import gymnasium
-
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return ActionSpace(int(space.n), discrete=True), lambda action: int(space.start) + int(np.argmax(action))
-    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating) and 0 not in space.shape:
-        low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float64)
-        high = np.where(np.isfinite(space.high), space.high, 1.0).astype(np.float64)
-        if np.any((low >= high) & ~(np.isfinite(space.low) & np.isfinite(space.high))):
-            raise EnvError(f"{task} has actions with one bound, beyond [-1, 1]: {space} needs the other bound too")
-
-        def scale(action: np.ndarray) -> np.ndarray:
-            unit = (action.astype(np.float64).reshape(space.shape) + 1) / 2
-            # Rounding may lead out of the space by the last digit.
-            return np.clip((1 - unit) * low + unit * high, low, high).astype(space.dtype)
-
-        return ActionSpace(int(np.prod(space.shape)), discrete=False), scale
-    raise EnvError(f"{task} has actions of the kind {space}: expected a Discrete space, or a Box of floats")

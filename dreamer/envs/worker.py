@@ -8,7 +8,8 @@ pickles: a constructor can travel in no other form, and none of them ever comes 
     (constructor, keyword arguments)   ->     builds the environment
                                        <-     ("ok", spaces and other attributes, goes_on)
     (method, arguments)                ->     calls it
-                                       <-     ("ok", result, goes_on)  or  ("error", message, traceback)
+                                       <-     ("ok", result, goes_on), ("error", message, traceback)
+                                              or ("refused", message)
     end of file                        ->     closes the environment and leaves
 """
 
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer.envs.core import Env, EnvError
+from dreamer.envs.core import Env, EnvError, EnvRefused
 from dreamer.types import ActionSpace, Space
 
 # Output of the child that is kept for error messages: bytes shown, and bytes on disk at which it starts afresh.
@@ -58,14 +59,15 @@ class Worker:
     constructor: importable by name, so that the child can import it too; it finds modules where the parent does.
     kwargs: its keyword arguments, anything that pickles.
     variables: environment variables of the child beside the parent's, set before anything is imported.
-    timeout: seconds that a reply may take, the start included. An environment answers within milliseconds to seconds,
-        so the limit tells one that hangs from a machine that is merely busy.
+    timeout: seconds that a reply may take. An environment answers within milliseconds to seconds, so the limit tells
+        one that hangs from a machine that is merely busy.
+    start_timeout: those that its start may take; 0 for as many.
 
     What the child prints is not shown; its end is part of every error. The child ignores SIGINT, SIGTERM and
     SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what
     they mean. It leaves when the parent closes it or dies, in whatever way.
-    Raises EnvError when the environment raises (the cause holds its traceback), WorkerDied when its process is gone or
-    did not reply in time.
+    Raises EnvError when the environment raises (the cause holds its traceback), EnvRefused where it does, WorkerDied
+    when its process is gone or did not reply in time.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker:
         *,
         variables: Mapping[str, str] | None = None,
         timeout: float = 300.0,
+        start_timeout: float = 0.0,
     ):
         self._name = f"{constructor.__name__}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
         self._timeout = timeout
@@ -101,7 +104,7 @@ class Worker:
         self.goes_on = False  # see Env; as it was after the last reply
         try:
             self._send("start", pickle.dumps((constructor, dict(kwargs))))
-            spaces, action_space, action_repeat, whole_games = self.receive()
+            spaces, action_space, action_repeat, whole_games, note = self._receive(start_timeout or timeout)
         except BaseException:
             self.close()
             raise
@@ -109,6 +112,7 @@ class Worker:
         self.action_space: ActionSpace = action_space
         self.action_repeat: int = action_repeat
         self.whole_games: bool = whole_games
+        self.note: str = note
 
     @property
     def pid(self) -> int:
@@ -133,16 +137,21 @@ class Worker:
 
     def receive(self) -> Any:
         """The result of what was asked for last. Raises EnvError, WorkerDied."""
+        return self._receive(self._timeout)
+
+    def _receive(self, timeout: float) -> Any:
         what = self._waiting
         try:
-            if not self._connection.poll(self._timeout):
-                message = f"{self._name} did not reply to {what} within {self._timeout:g} seconds{self._tail()}"
+            if not self._connection.poll(timeout):
+                message = f"{self._name} did not reply to {what} within {timeout:g} seconds{self._tail()}"
                 self.close()
                 raise WorkerDied(message)
             reply = pickle.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionError):
             raise self._died(what) from None
         self._waiting = ""
+        if reply[0] == "refused":
+            raise EnvRefused(reply[1])
         if reply[0] == "error":
             _, message, remote_traceback = reply
             raise EnvError(f"{self._name} failed in {what}: {message}") from RemoteTraceback(remote_traceback)
@@ -229,11 +238,13 @@ def _serve(connection: Connection) -> None:
                     constructor, kwargs = pickle.loads(request)
                     env = constructor(**kwargs)
                     result = env.observation_spaces, env.action_space, env.action_repeat
-                    result = *result, getattr(env, "whole_games", True)
+                    result = *result, getattr(env, "whole_games", True), getattr(env, "note", "")
                 else:
                     method, arguments = pickle.loads(request)
                     result = getattr(env, method)(*arguments)
-                reply = ("ok", result, bool(getattr(env, "goes_on", False)))
+                reply: tuple = ("ok", result, bool(getattr(env, "goes_on", False)))
+            except EnvRefused as error:
+                reply = ("refused", _describe(error))
             except Exception as error:
                 reply = ("error", _describe(error), traceback.format_exc())
             connection.send(reply)

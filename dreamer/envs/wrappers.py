@@ -14,9 +14,9 @@ class Checked:
     """The environment itself, with every action that goes in and every step that comes out checked.
 
     Raises EnvError, saying what came and what was expected, for: an action of the wrong shape or dtype, not finite,
-    outside [-1, 1] or (discrete) not one-hot; a step before the first reset or after the last step of an episode; an
-    observation, reward or flag that is missing, undeclared, or not of its declared shape and dtype; a reward that is
-    not finite; a first step without is_first or with a reward; is_terminal without is_last.
+    outside [-1, 1] or (discrete) not one-hot, in each of its groups; a step before the first reset or after the last
+    step of an episode; an observation, reward or flag that is missing, undeclared, or not of its declared shape and
+    dtype; a reward that is not finite; a first step without is_first or with a reward; is_terminal without is_last.
     """
 
     def __init__(self, env: Any):
@@ -39,6 +39,7 @@ class Checked:
         self.action_space: ActionSpace = env.action_space
         self.action_repeat: int = env.action_repeat
         self.whole_games: bool = getattr(env, "whole_games", True)
+        self.note: str = getattr(env, "note", "")
         self._expected = {
             **spaces,
             "reward": Space(shape=(), dtype="float32"),
@@ -140,7 +141,9 @@ def check_action(action: np.ndarray, space: ActionSpace) -> None:
     if not np.all(np.isfinite(action)):
         raise EnvError(f"action {action}: expected finite numbers")
     if space.discrete:
-        if np.count_nonzero(action) != 1 or action.max() != 1:
-            raise EnvError(f"action {action}: expected a one-hot vector, a single 1 among zeros")
+        groups = np.split(action, np.cumsum(space.groups)[:-1]) if space.groups else [action]
+        if any(np.count_nonzero(group) != 1 or group.max() != 1 for group in groups):
+            of_each = f" in each of the groups of {', '.join(map(str, space.groups))}" if space.groups else ""
+            raise EnvError(f"action {action}: expected a one-hot vector{of_each}, a single 1 among zeros")
     elif np.abs(action).max() > 1:
         raise EnvError(f"action {action}: expected numbers within [-1, 1]")

@@ -67,33 +67,58 @@ class TanhNormal:
 
 
 class OneHot:
-    """Categorical over A one-hot actions with straight-through gradients (paper, Section 3). logits: [..., A]."""
+    """Categorical over A one-hot actions with straight-through gradients (paper, Section 3). logits: [..., A].
 
-    def __init__(self, logits: tf.Tensor):
-        self._dist = tfd.OneHotCategorical(logits=_at_least_float32(logits), dtype=tf.float32)
+    groups: sizes of several choices that are made at once, whose one-hot vectors make up the action; they are
+    independent, given the logits. () for one choice.
+    """
+
+    def __init__(self, logits: tf.Tensor, groups: tuple[int, ...] = ()):
+        self._groups = groups
+        self._logits = _at_least_float32(logits)
+        self._dists = [tfd.OneHotCategorical(logits=part, dtype=tf.float32) for part in self._split(self._logits)]
 
     def sample(self, seed: tf.Tensor, part: tuple[int, int] = WHOLE) -> tf.Tensor:
         """[..., A] one-hot by Gumbel arg-max; its gradient is that of the probabilities. seed: int32 or int64 [2].
 
         part: see `_part_of`.
         """
-        logits, probs = self._dist.logits_parameter(), self._dist.probs_parameter()
-        uniform = _part_of(functools.partial(tf.random.stateless_uniform, minval=1e-30), tf.shape(logits), seed, part)
-        gumbel = -tf.math.log(-tf.math.log(uniform))
-        one_hot = tf.one_hot(tf.argmax(logits + gumbel, -1), logits.shape[-1])
-        return one_hot + (probs - tf.stop_gradient(probs))
+        uniform = functools.partial(tf.random.stateless_uniform, minval=1e-30)
+        gumbel = -tf.math.log(-tf.math.log(_part_of(uniform, tf.shape(self._logits), seed, part)))
+        parts = []
+        for dist, noise in zip(self._dists, self._split(gumbel), strict=True):
+            logits, probs = dist.logits_parameter(), dist.probs_parameter()
+            one_hot = tf.one_hot(tf.argmax(logits + noise, -1), logits.shape[-1])
+            parts.append(one_hot + (probs - tf.stop_gradient(probs)))
+        return self._joined(parts)
 
     def log_prob(self, action: tf.Tensor) -> tf.Tensor:
         """[..., A] one-hot -> [...]."""
-        return self._dist.log_prob(action)
+        return self._sum([dist.log_prob(part) for dist, part in zip(self._dists, self._split(action), strict=True)])
 
     def entropy(self, seed: tf.Tensor | None = None, samples: int | None = None) -> tf.Tensor:
         """Exact entropy [...], in nats; neither seed nor samples are needed."""
-        return self._dist.entropy()
+        return self._sum([dist.entropy() for dist in self._dists])
 
     def mode(self, seed: tf.Tensor | None = None) -> tf.Tensor:
         """[..., A]: the likeliest action; the seed is not used."""
-        return tf.cast(self._dist.mode(), tf.float32)
+        return self._joined([tf.cast(dist.mode(), tf.float32) for dist in self._dists])
+
+    def _split(self, x: tf.Tensor) -> list[tf.Tensor]:
+        return split(x, self._groups)
+
+    @staticmethod
+    def _joined(parts: list[tf.Tensor]) -> tf.Tensor:
+        return tf.concat(parts, -1) if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _sum(parts: list[tf.Tensor]) -> tf.Tensor:
+        return tf.add_n(parts) if len(parts) > 1 else parts[0]
+
+
+def split(action: tf.Tensor, groups: tuple[int, ...]) -> list[tf.Tensor]:
+    """The parts [..., n] of an action [..., A], one for each size n of `groups`; the action itself without groups."""
+    return tf.split(action, groups, -1) if groups else [action]
 
 
 def _part_of(draw: Callable[..., tf.Tensor], shape: tf.Tensor, seed: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:

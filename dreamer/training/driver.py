@@ -162,7 +162,10 @@ class Driver:
         return not self._steps or (
             len(steps) == len(self._steps)
             and all(
-                np.array_equal(now[key], then[key]) for now, then in zip(steps, self._steps, strict=True) for key in now
+                # An older release may have kept less of a step.
+                np.array_equal(now[key], then[key])
+                for now, then in zip(steps, self._steps, strict=True)
+                for key in now.keys() & then.keys()
             )
         )
 

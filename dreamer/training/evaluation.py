@@ -93,7 +93,7 @@ def errors_against_horizon(
 
 
 class Evaluator:
-    """Evaluates an agent in environments of its own and writes what came out below `logdir`.
+    """Evaluates an agent in environments that nobody else uses meanwhile and writes what came out below `logdir`.
 
     envs: as many episodes are played at once.
 
@@ -122,7 +122,11 @@ class Evaluator:
         """Evaluate in environments that `new` makes from now on; those before are closed."""
         for env in self._envs:
             env.close()
-        self._envs = [new() for _ in self._envs]
+        self.use([new() for _ in self._envs])
+
+    def use(self, envs: Sequence[Env]) -> None:
+        """Evaluate in other environments from now on."""
+        self._envs = list(envs)
 
     def run(self, agent: Any, frames: int, stopped: Callable[[], object] = lambda: False) -> float | None:
         """Evaluate now and return the mean return; None, and nothing written, if `stopped` came true meanwhile.

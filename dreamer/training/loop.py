@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents import inputs_of, sees_images, towers
+from dreamer.agents import RunError, inputs_of, sees_images, towers
 from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -170,13 +170,24 @@ class Run:
     def _overlaps(self) -> bool:
         return bool(self._config.loop.overlap and self._learns)
 
+    @property
+    def _shares(self) -> bool:
+        """Whether there is one environment, in which training and evaluation take turns."""
+        return bool(self._config.loop.eval_env == "shared")
+
     def open(self) -> None:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
         config, enter = self._config, self._resources.enter_context
         self._learns = config.method != "random"
         count = config.envs.count
+        if self._shares and (count > 1 or self._overlaps):
+            raise RunError("--loop.eval_env shared is for a single environment: --envs.count 1, --loop.overlap false")
         self._envs = [self._new_env(training=True) for _ in range(count)]
-        eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
+        if self._shares and not self._envs[0].whole_games:
+            raise RunError("--loop.eval_env shared would evaluate less than whole games: --env.life_loss false")
+        eval_envs = self._envs
+        if not self._shares:
+            eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
         action_space = self._envs[0].action_space
         # What random actions see makes no difference.
         inputs = inputs_of(config, self._envs[0].observation_spaces) if self._learns else {}
@@ -217,10 +228,11 @@ class Run:
         self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes)))
         self._logger.settings(config.flat())
         compiled = xla.settle(self._agent, config, self._logdir, self._progress.message) if self._learns else {}
-        machine.record(self._logdir, self._state.frames, compiled)
+        note = self._envs[0].note
+        machine.record(self._logdir, self._state.frames, compiled | ({"environment": note} if note else {}))
         for name, count in self._logger.lost().items():
             self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")
-        for line in self._recorder.notes:
+        for line in [*([note] if note else []), *self._recorder.notes]:
             self._progress.message(line)
         self._profiler = enter(
             contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
@@ -431,9 +443,9 @@ class Run:
 
     def _evaluate(self) -> None:
         state, at_end = self._state, self.frames >= self._config.steps
-        last = state.scores[-1][0] if state.scores else None
-        due = evaluation_due(self.frames, last, first=state.prefill, every=self._config.loop.eval_every)
-        if at_end or due:
+        # In the midst of an episode the environment is taken: see `_collect`.
+        now = at_end or (self._evaluation_is_due and not (self._shares and self._streams.playing))
+        if now:
             with self._stopwatch.part("evaluation"):
                 score = self._score()
             if score is None:
@@ -445,10 +457,16 @@ class Run:
         else:
             self._collect_next()
         frames, moment = self._committed_at
-        if due or at_end:
+        if now:
             self._commit(score=state.scores[-1][1])
         elif self.frames >= frames + self._config.loop.save_every or time.monotonic() > moment + COMMIT_SECONDS:
             self._commit()
+
+    @property
+    def _evaluation_is_due(self) -> bool:
+        scores = self._state.scores
+        last = scores[-1][0] if scores else None
+        return evaluation_due(self.frames, last, first=self._state.prefill, every=self._config.loop.eval_every)
 
     def _score(self) -> float | None:
         """The mean return of an evaluation now; None after a stop or a failure, as if it had not begun."""
@@ -459,7 +477,10 @@ class Run:
         except envs.EnvError as error:
             self._retry(error, "the evaluation begins again")
             self._state.retried += 1
-            self._evaluator.rebuild(lambda: self._new_env(training=False))
+            if self._shares:
+                self._replace(0)
+            else:
+                self._evaluator.rebuild(lambda: self._new_env(training=False))
         finally:
             if score is None:  # It will be made as a whole.
                 self._agent.random.state.assign(draws) if self._learns else self._agent.restore(draws)
@@ -467,7 +488,8 @@ class Run:
 
     def _collect_next(self) -> None:
         self._state.stage = "collect"
-        self._set_target()
+        if self.frames >= self._state.target:  # else an evaluation came between two episodes on the way to it
+            self._set_target()
 
     def _set_target(self) -> None:
         self._state.target = min(self.frames + self._config.loop.train_every, self._config.steps)
@@ -479,9 +501,13 @@ class Run:
             if self._overlaps and self.frames < self._target:
                 self._take_over(updates)
             while self.frames < self._target and not self._stops.signal:
-                for episode in self._step():
+                finished = self._step()
+                for episode in finished:
                     self._note(episode)
                 self._progress.update(self.frames, updates)
+                if self._shares and finished and self._evaluation_is_due and self.frames < self._target:
+                    self._state.stage = "evaluate"
+                    return
         if self.frames >= self._target:
             if self.frames >= self._config.steps:
                 self._keep_cut_episodes()
@@ -558,19 +584,26 @@ class Run:
         """Build the environments anew that have failed in the last step, and drop their episodes; see `_retry`."""
         for number, error in self._streams.failed.items():
             self._retry(error, f"its episode of {self._streams.steps_of(number)} steps dropped")
-            self._envs[number].close()
-            self._envs[number] = self._new_env(training=True)
-            self._streams.drop(number, self._envs[number])
+            self._replace(number)
             if self._ahead:
                 self._ahead.dropped += 1
             else:
                 self._state.dropped += 1
                 self._state.retried += 1
 
+    def _replace(self, number: int) -> None:
+        """Go on in a new environment in the place of one that failed; an episode in progress is dropped."""
+        self._envs[number].close()
+        self._envs[number] = self._new_env(training=True)
+        self._streams.drop(number, self._envs[number])
+        if self._shares:
+            self._evaluator.use(self._envs)
+
     def _retry(self, error: Exception, what: str) -> None:
         """Say that a failed environment is built anew; raise the error where env.retries or a stop forbids."""
         retried = self._state.retried + (self._ahead.dropped if self._ahead else 0)
-        if self._stops.signal or retried >= self._config.env.retries:
+        refused = isinstance(error, envs.EnvRefused)  # as the next one would be
+        if self._stops.signal or refused or retried >= self._config.env.retries:
             raise error
         self._progress.message(
             f"The environment failed ({faults.one_line(error)}): built anew, {what}, "
@@ -578,7 +611,10 @@ class Run:
         )
 
     def _new_env(self, training: bool) -> Checked:
-        return self._resources.enter_context(contextlib.closing(self._make_env(training)))
+        try:
+            return self._resources.enter_context(contextlib.closing(self._make_env(training)))
+        except envs.EnvRefused as error:
+            raise RunError(str(error)) from error
 
     def _keep_cut_episodes(self, numbers: Sequence[int] | None = None) -> None:
         for episode in self._streams.cut(numbers):

@@ -19,6 +19,8 @@ from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
 from dreamer.types import IMAGE, PIXELS, ActionSpace, Space
 
+_GROUPS = "groups/.ATTRIBUTES/VARIABLE_VALUE"
+
 
 def write_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool = False) -> None:
     """Write everything of an agent that resuming needs to files that begin with `prefix`. Raises OSError.
@@ -48,6 +50,8 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
             for name, trackable in trackables.items():
                 if name.endswith("_optimizer"):
                     trackable.keep_rate()
+        if "groups" in trackables and tuple(trackables["groups"].numpy()) != agent.action_space.groups:
+            raise ValueError(f"actions of {trackables['groups'].numpy()} choices, not {agent.action_space.groups}")
     # What a file that does not fit raises depends on where it does not.
     except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
@@ -81,13 +85,14 @@ class RestoredAgent(NamedTuple):
 
 
 def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Space]) -> ActionSpace:
-    """The ActionSpace of the networks that `write_weights` wrote, by the shapes of their weights.
+    """The ActionSpace of the networks that `write_weights` wrote, by the shapes of their weights and by their groups.
 
     inputs: what the agent sees, whose encoders' variables come first. Raises CommitError where these are not of the
     networks that the config names.
     """
     try:
-        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        reader = tf.train.load_checkpoint(str(prefix))
+        shapes = reader.get_variable_to_shape_map()
         convolutions = len(encoder_sides(inputs[IMAGE].shape[0])) if IMAGE in inputs else 0
         layers = convolutions + (config.model.vector_layers + 1 if set(inputs) - {IMAGE} else 0)
         kernel = shapes[f"model_optimizer/_variables/{2 * layers}/.ATTRIBUTES/VARIABLE_VALUE"]
@@ -96,9 +101,10 @@ def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Spa
             return ActionSpace(actions, discrete=False)
         last = 2 * config.actor.layers + 1  # a kernel and a bias for each layer, the output's bias last
         outputs = shapes[f"actor_optimizer/_variables/{last}/.ATTRIBUTES/VARIABLE_VALUE"][0]
+        groups = reader.get_tensor(_GROUPS) if _GROUPS in shapes else ()
     except (LookupError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
-    return ActionSpace(actions, discrete=outputs == actions)
+    return ActionSpace(actions, discrete=outputs == actions, groups=tuple(map(int, groups)))
 
 
 def restore_agent(

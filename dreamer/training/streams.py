@@ -36,6 +36,11 @@ class Streams:
         """Agent steps of all episodes in progress."""
         return sum(driver.steps for driver in self._drivers)
 
+    @property
+    def playing(self) -> int:
+        """Episodes in progress."""
+        return sum(driver.observation is not None for driver in self._drivers)
+
     def steps_of(self, number: int) -> int:
         """Agent steps of the episode in progress of one stream."""
         return self._drivers[number].steps
@@ -112,7 +117,7 @@ class Streams:
 
     def _begin(self, may_begin: Callable[[int], bool]) -> None:
         seeds: dict[int, int] = {}
-        playing = sum(driver.observation is not None for driver in self._drivers)
+        playing = self.playing
         for n, driver in enumerate(self._drivers):
             if driver.observation is None and may_begin(playing + len(seeds)):
                 seeds[n] = driver.seed()

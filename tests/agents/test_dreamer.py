@@ -338,6 +338,39 @@ def test_evaluation_is_epsilon_greedy_with_its_own_epsilon(make_agent):
     np.testing.assert_allclose(shares[1], [0.1, 0.8, 0.1], atol=0.08)
 
 
+# Several choices at once
+
+
+GROUPS = ActionSpace(5, True, (2, 3))
+
+
+def test_an_agent_of_several_choices_trains_and_acts(make_agent, make_batch):
+    agent = make_agent(GROUPS, model={"discount_head": True})
+    batch = make_batch()
+    action = np.zeros([*batch.reward.shape, 5], np.float32)
+    action[..., [0, 4]] = 1
+    metrics = agent.train(batch._replace(action=tf.constant(action)))
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert np.log(3) < float(metrics["actor_entropy"]) <= np.log(2) + np.log(3) + 1e-6
+    carry = agent.initial(3)
+    for explore in (False, True):
+        actions, carry = agent.act_rows(images(3).numpy(), np.ones(3, bool), carry, explore)
+        np.testing.assert_array_equal([part.sum(-1) for part in np.split(actions, [2], -1)], np.ones([2, 3]))
+
+
+def test_exploration_is_epsilon_greedy_in_each_group_by_itself(make_agent):
+    image, is_first = tf.repeat(images(1), 1000, 0), tf.ones([1000], bool)
+    agent = make_agent(GROUPS, explore={"epsilon_eval": 0.4})
+    agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+    agent.actor.mlp.out.bias.assign([0.0, 0.1, 0.0, 0.0, 0.1])
+    action, _ = agent.evaluate(image, is_first, (agent.world_model.rssm.initial(1000), tf.zeros([1000, 5])))
+    shares = np.mean(action, 0)
+    # A random choice may be the mode too. The deviation of each share is at most 0.014.
+    np.testing.assert_allclose(shares, [0.2, 0.8, 0.4 / 3, 0.4 / 3, 0.6 + 0.4 / 3], atol=0.06)
+    both = np.mean(action[:, 1] * action[:, 4])
+    np.testing.assert_allclose(both, shares[1] * shares[4], atol=0.05)
+
+
 # Checkpoint
 
 

@@ -12,6 +12,7 @@ import dreamer
 from dreamer import config
 from dreamer.agents.build import build_agent
 from dreamer.cli.main import main
+from dreamer.envs import toy
 from dreamer.run.commits import Commits
 from dreamer.training.restore import write_weights
 from dreamer.types import ActionSpace, State
@@ -34,6 +35,7 @@ except ModuleNotFoundError:
 """
 
 
+SPACES = {"dot": ActionSpace(2, False), "dot_discrete": ActionSpace(5, True), "pad": ActionSpace(5, True, (2, 3))}
 FILES = ("saved_model.pb", "variables", "signature.json", "example.py")
 
 
@@ -46,9 +48,10 @@ def export(tmp_path_factory):
         if (task, method) not in made:
             folder = tmp_path_factory.mktemp("run")
             # A run in bfloat16: an export is in float32, and so is not asked what its machine can do.
-            run = config.load(["toy", "debug"], {"task": task, "method": method, "precision": "bfloat16"})
+            task_of_toy = {"task": task if task in toy.TASKS else "dot_discrete"}
+            run = config.load(["toy", "debug"], {**task_of_toy, "method": method, "precision": "bfloat16"})
             run.save(folder / "config.yaml")
-            agent = build_agent(run, ActionSpace(5, True) if task == "dot_discrete" else ActionSpace(2, False), seed=1)
+            agent = build_agent(run, SPACES[task], seed=1)
             state = {"frames": 320, "score": None}
             Commits(folder / "checkpoints").write(state, {}, lambda prefix: write_weights(agent, prefix))
             dreamer.export(folder, folder / "export", with_model=True)
@@ -58,7 +61,7 @@ def export(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize(("task", "method"), [("dot", "dreamer"), ("dot_discrete", "dreamer"), ("dot", "planet")])
+@pytest.mark.parametrize(("task", "method"), [(task, "dreamer") for task in SPACES] + [("dot", "planet")])
 def test_the_example_acts_as_the_agent_does_without_this_package(export, tmp_path, task, method):
     run, out = export(task, method)
     np.save(tmp_path / "images.npy", IMAGES)
@@ -72,6 +75,10 @@ def test_the_example_acts_as_the_agent_does_without_this_package(export, tmp_pat
         expected.append(action)
     np.testing.assert_allclose(alone, expected, atol=1e-5)
     assert len(np.unique(expected, axis=0)) > 1
+    if groups := SPACES[task].groups:
+        assert agent.action_space == SPACES[task]
+        parts = np.split(np.array(alone), np.cumsum(groups)[:-1], -1)
+        assert all((part.sum(-1) == 1).all() for part in parts)
 
 
 def test_rows_of_a_batch_begin_episodes_on_their_own(export):

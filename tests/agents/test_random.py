@@ -31,6 +31,14 @@ def test_discrete_actions_are_uniform_and_one_hot():
     assert ((actions.sum(0) - COUNT / 4) ** 2 / (COUNT / 4)).sum() < 21.1  # 3 degrees of freedom, 1 in 10,000.
 
 
+def test_several_choices_are_uniform_and_independent():
+    first, second = np.split(draws(Random(ActionSpace(5, True, (2, 3)), seed=0)), [2], -1)
+    assert (first.sum(-1) == 1).all()
+    assert (second.sum(-1) == 1).all()
+    counts = first.T @ second  # [2, 3] pairs
+    assert ((counts - COUNT / 6) ** 2 / (COUNT / 6)).sum() < 25.7  # 5 degrees of freedom, 1 in 10,000.
+
+
 def test_actions_depend_on_the_seed_only():
     space = ActionSpace(2, False)
     first = draws(Random(space, seed=5), 10)

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.experimental.functional import FuncEnv
 
 GRAY, RED = 90, (200, 10, 30)
 
@@ -100,3 +101,70 @@ for name, kwargs in {
 }.items():
     gymnasium.register(f"{name}-v0", Counting, kwargs=kwargs, max_episode_steps=5)
 gymnasium.register("folder/Blind-v1", Blind)
+
+
+class Choosing(Counting):
+    """A constructor with arguments of its own."""
+
+    def __init__(self, ends=3, *, speed=1.0, render_mode=None):
+        if speed < 0:
+            raise ValueError("speed is negative")
+        super().__init__(ends=ends, render_mode=render_mode)
+        self.speed = speed
+
+
+class OldStep(Counting):
+    """reset and step of the old gym."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+    def step(self, action):
+        observation, reward, done, _, info = super().step(action)
+        return observation, reward, done, info
+
+
+class OnlyOldStep(OldStep):
+    """step alone."""
+
+    def reset(self, *, seed=None, options=None):
+        return Counting.reset(self, seed=seed)
+
+
+class OldSeed(OldStep):
+    """No seeds in reset."""
+
+    def reset(self):
+        return super().reset()
+
+
+class OldClass:
+    """Of the old gym altogether."""
+
+    def reset(self):
+        """Begin."""
+
+    def step(self, action):
+        """Act."""
+
+
+class Broken(Counting):
+    """Its own code unpacks too many values."""
+
+    def step(self, action):
+        observation, reward = super().step(action)
+        return observation, reward, False, False, {}
+
+
+class Functions(FuncEnv):
+    """An environment of functions."""
+
+
+class Several(gymnasium.vector.VectorEnv):
+    """A vector environment."""
+
+
+for name, maker in {"OldStep": OldStep, "OnlyOldStep": OnlyOldStep, "OldSeed": OldSeed, "OldClass": OldClass}.items():
+    gymnasium.register(f"{name}-v0", maker, max_episode_steps=5)
+gymnasium.register("Choosing-v0", Choosing, max_episode_steps=5)
+gymnasium.register("Several-v0", vector_entry_point=Several)

@@ -14,13 +14,17 @@ class Scripted:
     """Episodes of three steps with reward equal to the step's number; `changes` replaces parts of steps, None drops.
 
     behave: what step() does instead of answering: "raise", "exit", "kill", "crash", "interrupt", "hang" or "shout".
+    fail: whether the start fails, or the exception that it raises.
     marker: a file that is created before that. goes_on_at: the step after which the world goes on in another episode,
     which whole_games then denies.
     """
 
-    def __init__(self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False, goes_on_at=None):
+    def __init__(
+        self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False, goes_on_at=None, note=""
+    ):
         if fail:
-            raise RuntimeError("no such\n  level")
+            raise fail if isinstance(fail, Exception) else RuntimeError("no such\n  level")
+        self.note = note
         self.observation_spaces = {"image": Space((64, 64, 3), "uint8"), "speed": Space((2,), "float32")}
         self.action_space = ActionSpace(size=3, discrete=discrete)
         self.action_repeat = 2

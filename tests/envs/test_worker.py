@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer.envs.core import EnvError
+from dreamer.envs.core import EnvError, EnvRefused
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked
 from dreamer.types import ActionSpace, Space
@@ -145,6 +145,31 @@ def test_hanging_environment_is_named_and_ended(start):
     with pytest.raises(EnvError, match=r"Scripted\(behave='hang'\) did not reply to step within 0.2 seconds"):
         worker.step(ACTION)
     assert gone(worker.pid)
+
+
+def test_a_start_has_a_time_of_its_own(scripted):
+    with pytest.raises(WorkerDied, match="did not reply to start within 1e-06 seconds"):
+        Worker(scripted, {}, timeout=300, start_timeout=1e-6)
+    with pytest.raises(WorkerDied, match="did not reply to start within 1e-06 seconds"):
+        Worker(scripted, {}, timeout=1e-6)
+    worker = Worker(scripted, {"behave": "hang"}, timeout=0.2, start_timeout=300)
+    worker._timeout, timeout = 300, worker._timeout  # which a reset may exceed on a busy machine
+    worker.reset(0)
+    worker._timeout = timeout
+    with pytest.raises(WorkerDied, match="did not reply to step within 0.2 seconds"):
+        worker.step(ACTION)
+
+
+def test_what_is_refused_says_no_more_than_why(scripted):
+    with pytest.raises(EnvRefused, match="^take another$") as caught:
+        Worker(scripted, {"fail": EnvRefused("take\nanother")})
+    assert caught.type is EnvRefused
+
+
+def test_a_note_reaches_the_parent(scripted):
+    worker = Worker(scripted, {"note": "seen: all"})
+    assert worker.note == Checked(worker).note == "seen: all"
+    worker.close()
 
 
 def test_ignores_an_interrupt(start):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dreamer.envs.core import EnvError
-from dreamer.envs.wrappers import Checked
+from dreamer.envs.wrappers import Checked, check_action
 from dreamer.types import ActionSpace, Space
 
 ACTION = np.array([-1, 0.25, 1], np.float32)
@@ -119,3 +119,11 @@ def test_what_an_environment_in_this_process_raises_is_its_own_error(scripted, m
     expected = r"^its own$" if isinstance(error, EnvError) else rf"^{call}\(\) raised {name}: [^\n]+$"
     with pytest.raises(EnvError, match=expected):
         checked.reset(0) if call == "reset" else checked.step(ACTION)
+
+
+def test_several_choices_are_each_one_hot():
+    space = ActionSpace(5, True, (2, 3))
+    check_action(np.array([0, 1, 1, 0, 0], np.float32), space)
+    for wrong in ([1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 0.5, 0, 0]):
+        with pytest.raises(EnvError, match="expected a one-hot vector in each of the groups of 2, 3, a single 1"):
+            check_action(np.array(wrong, np.float32), space)

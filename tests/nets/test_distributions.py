@@ -254,6 +254,54 @@ def test_one_hot_log_prob_entropy_and_mode():
     assert dist.mode().dtype == tf.float32
 
 
+GROUPS = (2, 1, 3)
+GROUPED = np.array([[0.0, 1.0, 5.0, -1.0, 0.5, 0.0], [2.0, -1.0, 0.0, 0.0, 0.0, 3.0], [0.3, 0.2, -9.0, 4.0, 1.0, 2.0]])
+
+
+def test_groups_are_choices_that_are_made_independently():
+    """log_prob and entropy are sums over the groups, by hand; the mode and a sample are one-hot in each."""
+    dist = OneHot(constant(GROUPED), GROUPS)
+    probs = [softmax(part) for part in (GROUPED[:, :2], GROUPED[:, 2:3], GROUPED[:, 3:])]
+    chosen = np.array([[1, 0, 2], [0, 0, 0], [1, 0, 1]])
+    actions = np.concatenate([np.eye(n)[chosen[:, g]] for g, n in enumerate(GROUPS)], -1)
+    expected = sum(np.log(p)[range(3), chosen[:, g]] for g, p in enumerate(probs))
+    np.testing.assert_allclose(dist.log_prob(constant(actions)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dist.entropy(), sum(-(p * np.log(p)).sum(-1) for p in probs), rtol=1e-5, atol=1e-6)
+    best = [[1, 0, 1], [0, 0, 2], [0, 0, 0]]
+    modes = np.stack([np.concatenate([np.eye(n)[row[g]] for g, n in enumerate(GROUPS)]) for row in best])
+    np.testing.assert_array_equal(dist.mode(), modes)
+    np.testing.assert_array_equal(dist.mode(SEED), modes)
+
+
+def test_samples_of_groups_have_their_frequencies_and_gradients():
+    count = 20_000
+    logits = tf.tile(constant(GROUPED)[:, None], [1, count, 1])
+    sample = OneHot(logits, GROUPS).sample(SEED).numpy()
+    parts = np.split(sample, [2, 3], -1)
+    for part, scores in zip(parts, np.split(GROUPED, [2, 3], -1), strict=True):
+        np.testing.assert_array_equal(part.sum(-1), 1)
+        probs = softmax(scores)
+        error = np.sqrt(probs * (1 - probs) / count)
+        assert (np.abs(part.mean(1) - probs) < 4.5 * error + 1e-9).all()
+    # Independent of each other: the share of two choices together is the product of their shares.
+    both = (parts[0][..., 1] * parts[2][..., 0]).mean(1)
+    np.testing.assert_allclose(both, softmax(GROUPED[:, :2])[:, 1] * softmax(GROUPED[:, 3:])[:, 0], atol=0.015)
+    weight, variable = np.random.default_rng(1).normal(size=GROUPED.shape), tf.Variable(GROUPED, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(constant(weight) * OneHot(variable, GROUPS).sample(SEED))
+    expected = []
+    for scores, share in zip(np.split(GROUPED, [2, 3], -1), np.split(weight, [2, 3], -1), strict=True):
+        p = softmax(scores)
+        expected.append(p * (share - (p * share).sum(-1, keepdims=True)))
+    np.testing.assert_allclose(tape.gradient(total, variable), np.concatenate(expected, -1), rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_a_sample_of_groups_are_those_of_the_whole():
+    whole = OneHot(constant(np.tile(GROUPED, [2, 1])), GROUPS).sample(SEED)
+    parts = [OneHot(constant(GROUPED), GROUPS).sample(SEED, (n, 2)) for n in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_one_hot_computes_in_float32_from_bfloat16_logits():
     dist = OneHot(tf.cast(LOGITS, tf.bfloat16))
     for result in (dist.sample(SEED), dist.log_prob(constant(np.eye(4)[:3])), dist.entropy(), dist.mode()):

@@ -201,6 +201,23 @@ def test_an_environment_that_does_not_repeat_itself_is_noticed_and_the_steps_are
     assert run(again, 1) == []
 
 
+def test_steps_of_a_release_that_kept_less_of_them_are_no_other_steps(tmp_path):
+    stopped = driver(Recorder(9, True), Remembering())
+    run(stopped, 3)
+    state = through_a_file(stopped.state(), tmp_path / "state.npz")
+
+    class More(Recorder):
+        def _observe(self, action):
+            return super()._observe(action) | {"speed": np.zeros(2, np.float32)}
+
+    again = driver(More(9, True), Remembering())
+    assert again.restore(state)
+    (episode,) = run(again, 6)
+    assert "speed" not in episode
+    (episode,) = run(again, 9)
+    assert episode["speed"].shape == (10, 2)
+
+
 class Game(Recorder):
     """An episode ends with a life, and the game goes on in the next: its steps count on."""
 

@@ -183,3 +183,13 @@ def test_float16_brings_its_loss_scale(run, precision):
         agent = build_agent(run, SPACE, seed=0)
         loss = tf.constant(1.0)
         assert (float(agent.optimizers["model"].scale(loss)) > 1) == scaled
+
+
+def test_several_choices_are_known_from_the_weights_and_must_be_the_same(run, tmp_path):
+    agent = build_agent(run, ActionSpace(5, True, (2, 3)), seed=0)
+    commit(agent, tmp_path)
+    assert restore.restore_agent(run, tmp_path, seed=0).agent.action_space == agent.action_space
+    for groups in ((3, 2), (2, 2, 1), ()):
+        other = build_agent(run, ActionSpace(5, True, groups), seed=0)
+        with pytest.raises(CommitError, match="does not fit the networks of this run's settings"):
+            restore.read_weights(other, tmp_path / "checkpoints" / "000001" / "weights")

@@ -155,6 +155,7 @@ KINDS = {
     "half": {"precision": "bfloat16"},
     "overlap": {"loop.overlap": "true"},
     "several": {"envs.count": "3"},
+    "shared": {"loop.eval_env": "shared"},
     "several, discrete, overlap": {"envs.count": "2", "task": "dot_discrete", "loop.overlap": "true"},
 }
 

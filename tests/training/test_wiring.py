@@ -45,7 +45,10 @@ VALUES = {
     "env.life_loss": False,
     "env.hold_out": False,
     "env.timeout": 77.0,
+    "env.start_timeout": 99,
     "env.retries": 6,
+    "env.kwargs": '{"a": 1}',
+    "env.image": "render",
     "env.level_cache": "maps",
     "envs.count": 2,
     "replay.batch": 3,
@@ -104,10 +107,13 @@ VALUES = {
     "loop.train_updates": 3,
     "loop.eval_every": 100,
     "loop.eval_episodes": 2,
+    "loop.eval_env": "shared",
     "loop.overlap": True,
     "loop.save_every": 40,
 }
 RUN = config.load([], VALUES)
+# With several environments evaluations have their own: tests/training/test_shared_env.py has the other case.
+TRAINED = RUN.replace(**{"loop.eval_env": "own"})
 SPACE = ActionSpace(2, False)
 
 
@@ -230,7 +236,7 @@ class Run:
         monkeypatch.setattr(loop.Recorder, "write_score", score)
         monkeypatch.setattr(loop, "COMMIT_SECONDS", float("inf"))  # the clock decides nothing here
         with Stops() as stops, lock.exclusive(logdir):
-            assert loop.train(settings.agree(RUN, logdir), logdir, stops) == 0
+            assert loop.train(settings.agree(TRAINED, logdir), logdir, stops) == 0
         self.lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
         self.scores = json.loads((logdir / "scores.json").read_text())
 
@@ -248,7 +254,7 @@ def expected(*sections):
 def test_several_gpus_and_xla_are_asked_for_by_the_runs_keys(run):
     for (agent, given, *_), _ in (run.calls.one("spread"), run.calls.one("settle")):
         assert agent is run.agent
-        assert given == RUN
+        assert given == TRAINED
 
 
 def test_all_environments_get_every_key_of_theirs(run):
@@ -293,8 +299,8 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     assert (total, progress["total_updates"], progress["eval_every"]) == (220, 4 + 3 * 6, 100)
     assert progress["label"] == "dot"
     for (given, *_), options in run.calls.all("build_agent"):
-        assert (given, options) == (RUN, {"seed": seeds.derive(5, "agent")})
-    assert run.calls.one("settings")[0][-1] == VALUES
+        assert (given, options) == (TRAINED, {"seed": seeds.derive(5, "agent")})
+    assert run.calls.one("settings")[0][-1] == TRAINED.flat()
     assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
     limits = [args[4] for args, _ in run.calls.all("check")]
@@ -359,6 +365,7 @@ def networks(calls, module, method):
         "model.probe_seeds",
         "actor.seeds",
         "actor.discrete",
+        "actor.groups",
         "value.seeds",
     ):
         received.pop(extra, None)
