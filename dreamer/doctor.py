@@ -4,6 +4,7 @@ Every check stands alone: one that fails, however badly, never hides the others.
 check that needs it, and TensorFlow and rendering run in processes of their own, which may crash.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -235,7 +236,7 @@ def check_dmc(seconds: float = 1.5) -> list[Check]:
 
 
 def check_suite(name: str) -> list[Check]:
-    """Whether a suite's packages are there, and its environments start."""
+    """Whether a suite's packages are there, and one of its environments starts and begins an episode."""
     from dreamer import envs
 
     if problem := envs.missing(name):
@@ -243,11 +244,11 @@ def check_suite(name: str) -> list[Check]:
         return [Check(f"suite {name}", "warn", what, how)]
     suite = envs.SUITES[name]
     if suite.probe:
-        env = envs.make(name, suite.probe)
         try:
-            env.reset(seed=0)
-        finally:
-            env.close()
+            with contextlib.closing(envs.make(name, suite.probe)) as env:
+                env.reset(seed=0)
+        except envs.EnvError as error:
+            return [Check(f"suite {name}", "fail", _one_line(error), suite.remedy or suite.install)]
     number = f"{len(suite.tasks)} task{'s' if len(suite.tasks) > 1 else ''}"
     return [Check(f"suite {name}", "ok", ", ".join(filter(None, [number, suite.also and f"and {suite.also}"])))]
 

@@ -165,8 +165,6 @@ def test_suites_that_cannot_be_loaded(monkeypatch):
     (gym,) = doctor.check_suite("gym")
     assert (gym.status, gym.value) == ("warn", "the suite gym needs the module gymnasium")
     assert 'pip install "dreamer-tf2[gym]"' in gym.fix
-    monkeypatch.setattr(envs.importlib.util, "find_spec", lambda name: object())
-    assert doctor.check_suite("dmlab")[0].status == "ok"
 
 
 def test_seconds_of_an_update_and_hours_beside_the_published_ones(monkeypatch):

@@ -39,7 +39,7 @@ class Suite(NamedTuple):
     rendering: "none" needs no renderer; "mujoco" renders on the OpenGL platform that the option `renderer` chooses;
         "software" brings a software renderer, which crashes a process that holds TensorFlow; "any" may be each of them.
     modules: top-level modules that it needs; install: how to get them.
-    probe: the task that `dreamer doctor` starts, "" for none.
+    probe: the task that `dreamer doctor` starts, "" for none; remedy: what to do where that fails, "" for `install`.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Suite(NamedTuple):
     modules: tuple = ()
     install: str = f"`make setup` installs it, or pip install {DISTRIBUTION}"
     probe: str = ""
+    remedy: str = ""
 
     @property
     def opengl(self) -> bool:
@@ -93,11 +94,13 @@ SUITES = {
         dmlab.TASKS,
         dmlab.OTHER_TASKS,
         same=dmlab.short_name,
-        accepts=dmlab.may_be_level,
+        accepts=dmlab.is_level,
         also="any other level by its full name, such as contributed/dmlab30/language_select_located_object",
         rendering="software",
         modules=("deepmind_lab",),
         install=dmlab.INSTALL,
+        probe=dmlab.PROBE,
+        remedy=dmlab.REMEDY,
     ),
     "gym": Suite(
         "Gymnasium",

@@ -24,6 +24,10 @@ class EnvError(RuntimeError):
     """An environment broke its contract, was used against it, or failed inside."""
 
 
+class PrintedError(EnvError):
+    """An EnvError whose cause a native library has printed: a worker shows the end of the output beside it."""
+
+
 class Env(Protocol):
     """The interface of every environment.
 
