@@ -50,6 +50,8 @@ tensorflow.set_up("auto")
 from dreamer.agents import speed
 print(json.dumps(speed.measure(config.load()).update), flush=True)
 """
+# Variables by which rendering is in software, or by another platform than EGL, where there is a GPU.
+_TOWARDS_SOFTWARE = ("MUJOCO_GL", "LIBGL_ALWAYS_SOFTWARE", "__EGL_VENDOR_LIBRARY_FILENAMES")
 # Five million frames in about 16 hours on one V100 with 10 CPU cores: the authors' TF2 release, mixed precision.
 PUBLISHED_FRAMES = 90  # a second
 
@@ -200,10 +202,15 @@ def check_rendering() -> list[Check]:
     try:
         found = rendering.choose()
     except (core.EnvError, ValueError) as error:
-        fix = f"apt-get install {rendering.PACKAGES['egl']} {rendering.PACKAGES['osmesa']}, and leave MUJOCO_GL unset"
+        fix = f"apt-get install {rendering.PACKAGES['egl']} {rendering.PACKAGES['osmesa']}"
+        fix = "unset MUJOCO_GL" if os.environ.get("MUJOCO_GL") else fix
         return [Check("rendering", "fail", _one_line(error), fix)]
-    kind = "software" if found.software else "GPU"
-    return [Check("rendering", "ok", f"{found.backend}, {kind}: {found.gl_renderer}")]
+    value = f"{found.backend}, {'software' if found.software else 'GPU'}: {found.gl_renderer}"
+    if not found.software or not hardware.nvidia_gpu():
+        return [Check("rendering", "ok", value)]
+    given = [name for name in _TOWARDS_SOFTWARE if os.environ.get(name)]
+    fix = f"unset {' and '.join(given)}" if given else "EGL does not find its driver: docs/troubleshooting.md"
+    return [Check("rendering", "warn", f"{value}, beside an NVIDIA GPU", f"to render on the GPU: {fix}")]
 
 
 def check_dmc(seconds: float = 1.5) -> list[Check]:

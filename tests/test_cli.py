@@ -738,8 +738,14 @@ def test_a_gpu_that_tensorflow_does_not_see_is_told_first(monkeypatch, capsys, p
     line = "precision float32: as asked for"
     assert capsys.readouterr().out.splitlines() == [f"unseen by {importlib.metadata.version('tensorflow')}", line]
     monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [(9, 0)])
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     tensorflow.set_up("float32")
     assert capsys.readouterr().out.splitlines() == [line]
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    tensorflow.set_up("float32")
+    told, last = capsys.readouterr().out.splitlines()
+    assert told.startswith('TF_FORCE_GPU_ALLOW_GROWTH is "false" instead of "true": TensorFlow takes all memory')
+    assert last == line
 
 
 @pytest.mark.parametrize(("precision", "flags"), [("bfloat16", ()), ("float16", ("avx512_bf16",))])

@@ -68,9 +68,10 @@ def test_the_driver_lists_a_gpu(without_gpu, monkeypatch):
     assert 'pip install "tensorflow[and-cuda]==2.21.0"' in hardware.unseen_gpu("2.21.0", driver)
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert hardware.unseen_gpu("2.21.0", driver) is None
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert hardware.unseen_gpu("2.21.0", driver)
+        told = f'CUDA_VISIBLE_DEVICES is "{hidden}", which hides the NVIDIA GPU: unset it to train there'
+        assert hardware.unseen_gpu("2.21.0", driver) == told
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert 'CUDA_VISIBLE_DEVICES is "7": GPUs count from 0; unset it, or' in hardware.unseen_gpu("2.21.0", driver)
 
 
 @pytest.mark.parametrize(

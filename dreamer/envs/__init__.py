@@ -1,6 +1,5 @@
 """Environments behind one interface; nothing in here imports TensorFlow, nor a simulator before it is needed."""
 
-import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from dreamer import DISTRIBUTION
 from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, unknown
-from dreamer.envs.rendering import Rendering, choose
+from dreamer.envs.rendering import Rendering, choose, choose_leniently
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked, failing_as_env_error
 
@@ -204,12 +203,11 @@ def _variables(rendering: str, renderer: str) -> dict[str, str]:
     """Environment variables of the process of an environment; they matter before anything is imported there."""
     if rendering == "mujoco":
         return choose(renderer).variables
-    if rendering == "any":
-        # Most of gymnasium needs no OpenGL, so that it may well be missing.
-        with contextlib.suppress(EnvError):
-            return choose(renderer).variables
     if rendering == "none":
         return {}
+    # Most of gymnasium needs no OpenGL, so that it may well be missing.
+    if rendering == "any" and (found := choose_leniently(renderer)):
+        return found.variables
     # See Rendering.variables.
     return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from dreamer import config, envs
+from dreamer import config, envs, start
 from dreamer.envs import toy
 from dreamer.envs.rendering import Rendering
 
@@ -108,6 +108,21 @@ def test_renders_beside_tensorflow():
             env.step(np.ones(2, np.float32))
     finally:
         env.close()
+
+
+@pytest.mark.parametrize("value", ["off", "glfw", "foo"])
+def test_a_mujoco_gl_that_renders_nothing_matters_only_to_what_renders_with_opengl(value, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", value)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    env = envs.make("gym", "gym_examples:Image-v0")
+    assert env.reset(0)["is_first"]
+    env.close()
+    for words in (["toy"], ["atari"], ["gym"]):
+        start.check_task(config.load(words, {"task": "gym_examples:Image-v0"} if words == ["gym"] else {}))
+    if value != "glfw":  # which is one, and fails where it renders
+        with pytest.raises(start.UsageError, match=f"^MUJOCO_GL is '{value}'.*: expected egl, osmesa, glfw, or unset$"):
+            start.check_task(config.load(["dmc"]))
 
 
 def test_software_rendering_in_this_process_is_refused(monkeypatch):
