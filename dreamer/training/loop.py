@@ -407,10 +407,15 @@ class Run:
             state.round = [{key: values[n] for key, values in results.items()} for n in range(len(done))]
             return {}
         # Only whole rounds are counted: the rest of one that was stopped would count its beginning again.
-        faults.check(results, batch, self._agent, state, self._config.loop.max_skipped, self._logdir)
+        faults.check(results, batch, self._agent, state, loop.max_skipped, self._logdir, self._remedies)
         state.round, self._in_round = [], False
         means = {f"train/{key}": float(np.mean(values)) for key, values in results.items()}
         return means | {"train/updates": self._updates}
+
+    @property
+    def _remedies(self) -> faults.Remedies:
+        rates = {name: self._config[name].lr for name in faults.NETWORKS}
+        return faults.Remedies(rates, self._config.precision, self._config.replay.tanh_rewards)
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -598,7 +603,7 @@ class Run:
 
     def _write_weights(self, prefix: Path) -> None:
         if self._learns:
-            faults.check_weights(self._agent)
+            faults.check_weights(self._agent, self._remedies)
             write_weights(self._agent, prefix)
         if self._ahead or self._of_this_round:
             write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)
