@@ -17,6 +17,8 @@ import numpy as np
 
 from dreamer.types import ActionSpace, Space
 
+_NEAR = 0.4  # of the letters that two names have in common, in their order
+_SHOWN = 5  # names where none is near
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 
@@ -60,6 +62,8 @@ class Env(Protocol):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Return one line saying that a name is unknown and which valid ones are nearest."""
-    nearest = difflib.get_close_matches(name, list(dict.fromkeys(valid)), n=3, cutoff=0.0)
-    return f'unknown {kind} "{name}": the nearest valid names are {", ".join(nearest)}'
+    """Return one line saying that a name is unknown and which valid ones are nearest, if any is near at all."""
+    known = list(dict.fromkeys(valid))
+    if near := difflib.get_close_matches(name, known, n=3, cutoff=_NEAR):
+        return f'unknown {kind} "{name}": the nearest valid names are {", ".join(near)}'
+    return f'unknown {kind} "{name}": valid names are {", ".join(known[:_SHOWN])}{" ..." * (len(known) > _SHOWN)}'

@@ -5,7 +5,6 @@ of its own.
 """
 
 import contextlib
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dreamer.envs import lab_engine
-from dreamer.envs.core import EnvError, PrintedError
+from dreamer.envs.core import EnvError, PrintedError, unknown
 from dreamer.types import ActionSpace, Space
 
 # The 13 names of the release, and the level that each one stands for.
@@ -227,7 +226,5 @@ def is_level(task: str) -> bool:
     if known is None:
         return "/" in task
     if "/" in task and task not in known:
-        near = difflib.get_close_matches(task, sorted(known), n=3, cutoff=0.6)
-        there = f"the nearest are {', '.join(near)}" if near else f"there are {len(known)}, such as {min(known)}"
-        raise ValueError(f'unknown level of DeepMind Lab "{task}": of those of the installed module {there}')
+        raise ValueError(unknown("level of the installed DeepMind Lab", task, sorted(known)))
     return task in known
