@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents import towers
+from dreamer.agents import towers, variant
 from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -276,7 +276,7 @@ class Run:
             eval_frames=config.loop.eval_episodes * config.env.action_repeat * length,
             start=state.frames,
             last_evaluation=tuple(state.scores[-1]) if state.scores else None,
-            label=config.task,
+            label=f"{config.task} {variant(config)}",
         )
 
     def _make_env(self, training: bool) -> Checked:
