@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamer.types import ActionSpace, Space
 
-_NEAR = 0.4  # of the letters that two names have in common, in their order
+_NEAR = 0.6  # of the letters that two names have in common, in their order
 _SHOWN = 5  # names where none is near
 FLAGS = ("is_first", "is_last", "is_terminal")
 
@@ -63,7 +63,9 @@ class Env(Protocol):
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     """Return one line saying that a name is unknown and which valid ones are nearest, if any is near at all."""
-    known = list(dict.fromkeys(valid))
-    if near := difflib.get_close_matches(name, known, n=3, cutoff=_NEAR):
-        return f'unknown {kind} "{name}": the nearest valid names are {", ".join(near)}'
-    return f'unknown {kind} "{name}": valid names are {", ".join(known[:_SHOWN])}{" ..." * (len(known) > _SHOWN)}'
+    known = {valid_name.lower(): valid_name for valid_name in reversed(list(valid))}
+    inside = [other for other in known if len(other) > 2 and other in name.lower()]
+    if near := difflib.get_close_matches(name.lower(), known, n=3, cutoff=_NEAR) or inside:
+        return f'unknown {kind} "{name}": the nearest valid names are {", ".join(known[other] for other in near)}'
+    shown = list(known.values())[::-1][:_SHOWN]
+    return f'unknown {kind} "{name}": valid names are {", ".join(shown)}{" ..." * (len(known) > _SHOWN)}'

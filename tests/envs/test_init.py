@@ -51,10 +51,24 @@ def test_runs_of_a_task_go_by_one_name(suite, task, name):
 
 def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
-    with pytest.raises(ValueError, match=r'unknown suite "dm_control": the nearest valid names are dmc\b'):
+    with pytest.raises(ValueError, match='unknown suite "dm_control": valid names are dmc, atari, dmlab, gym, toy$'):
         envs.make("dm_control", "walker_walk")
     with pytest.raises(ValueError, match='unknown task of dmc "cartpole_swing": the nearest .* cartpole_swingup, '):
         envs.make("dmc", "cartpole_swing")
+
+
+@pytest.mark.parametrize(
+    ("suite", "task", "told"),
+    [
+        ("dmc", "grayscale", "valid names are acrobot_swingup, cartpole_balance, "),  # and not the nearest by letters
+        ("dmc", "Walker_Walk", "the nearest valid names are walker_walk, "),
+        ("atari", "ALE/Pong-v5", "the nearest valid names are pong$"),
+        ("toy", "dto", "the nearest valid names are dot$"),
+    ],
+)
+def test_names_that_are_told_are_plausible(suite, task, told):
+    with pytest.raises(ValueError, match=f'^unknown task of {suite} "{task}": {told}'):
+        envs.validate(suite, task)
 
 
 def test_every_key_of_the_config_belongs_to_a_suite():
