@@ -68,6 +68,14 @@ def unseen_gpu(tensorflow: str, driver: str | Path = "/proc/driver/nvidia/gpus")
     )
 
 
+def slow_cpu() -> str | None:
+    """One line where a variable keeps TensorFlow from the fast kernels of a CPU; else None."""
+    given = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    if given.lower() not in ("0", "false"):
+        return None
+    return f'TF_ENABLE_ONEDNN_OPTS is "{given}", without which a CPU computes several times faster: unset it'
+
+
 def resolve_precision(
     name: str, cpu_flags: Collection[str], gpu_capabilities: Sequence[tuple[int, int]]
 ) -> tuple[str, str]:

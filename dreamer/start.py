@@ -124,14 +124,14 @@ def load_tensorflow() -> list[tuple[int, int]]:
     return capabilities
 
 
-def note_on_gpus() -> str | None:
-    """One line where a GPU of this machine is not used, or not as others need it; loads TensorFlow."""
+def note_on_devices() -> str | None:
+    """One line where the hardware is not used as it could be, and nothing else tells why; loads TensorFlow."""
     capabilities = load_tensorflow()
 
     import tensorflow as tf
 
     if not capabilities:
-        return hardware.unseen_gpu(tf.__version__)
+        return hardware.unseen_gpu(tf.__version__) or hardware.slow_cpu()
     growth = os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]
     if growth == "true":
         return None

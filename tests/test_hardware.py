@@ -93,3 +93,13 @@ def test_an_nvidia_smi_that_does_not_start(without_gpu):
     nvidia_smi(folder)
     (folder / "nvidia-smi").write_text("#!/no/such/shell\n")
     assert not hardware.nvidia_gpu(driver)
+
+
+@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("", False), (None, False)])
+def test_a_variable_that_makes_a_cpu_slow_is_named(value, slow, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    assert bool(hardware.slow_cpu()) is slow
+    if slow:
+        assert hardware.slow_cpu().startswith(f'TF_ENABLE_ONEDNN_OPTS is "{value}"')

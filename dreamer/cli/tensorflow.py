@@ -17,7 +17,7 @@ def set_up(precision: str, *, of_run: bool = False, emulate: bool = True) -> str
 
     of_run, emulate: see `start.choose_precision`. Raises UsageError.
     """
-    if note := start.note_on_gpus():
+    if note := start.note_on_devices():
         print(note, flush=True)
 
     import keras
