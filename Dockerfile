@@ -5,7 +5,8 @@
 # The host needs NVIDIA's driver and container runtime, no CUDA: the libraries come as wheels. Runs belong to the user
 # 1000, or to whom --user "$(id -u):$(id -g)" names. --build-arg COMMIT="$(git rev-parse HEAD)" labels the image.
 #
-# DeepMind Lab (compiled in a container that dmlab-gym starts; Python 3.13 and Docker on the host):
+# DeepMind Lab (compiled in a container that dmlab-gym starts; the host has Python 3.13, Docker or Podman, git, and
+# libOSMesa.so.8, which is Debian's libosmesa6):
 #     python3.13 -m pip install dmlab-gym && dmlab-gym build --no-install -o lab
 #     docker build --target dmlab --build-arg PYTHON=3.13 -t dreamer-dmlab .
 # This target has not been built by us yet; of the others `make image` builds and tries `cpu`.
@@ -65,15 +66,18 @@ USER 1000
 ARG COMMIT=
 LABEL org.opencontainers.image.revision=$COMMIT org.opencontainers.image.licenses=MIT
 
-# The wheel holds a native module for Python 3.13. The module renders with OSMesa, and levels that build their map call
-# `zip`.
+# The wheel holds a native module for Python 3.13. Its engine is loaded where a level starts, and needs SDL and OSMesa
+# then; levels that compile their map call `zip`. So the check begins an episode of such a level: an import needs neither.
 FROM cuda AS dmlab
 # hadolint ignore=DL3008 -- as above
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends zip \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libsdl2-2.0-0 zip \
     && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=bind,source=lab,target=/tmp/lab \
-    pip install --no-cache-dir /tmp/lab/*.whl && python -c "import deepmind_lab"
+    pip install --no-cache-dir /tmp/lab/*.whl \
+    && python -c 'import deepmind_lab; \
+level = deepmind_lab.Lab("contributed/dmlab30/explore_object_locations_small", ["RGB_INTERLEAVED"]); \
+level.reset(seed=0); assert level.observations()["RGB_INTERLEAVED"].any()'
 COPY --from=code /dreamer /dreamer
 USER 1000
 ARG COMMIT=

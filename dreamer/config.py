@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dreamer import keys
+from dreamer.near import nearest
 from dreamer.run import formats
 from dreamer.run.files import replacing
 
@@ -380,16 +381,26 @@ def _unknown_key(name: str, where: str) -> str:
     inside = [key for key in known if key.startswith(f"{name}.")]
     if inside:
         return f"{dashes}{name} is a section: give one of its keys, such as {dashes}{inside[0]} ({where})"
-    last = name.rpartition(".")[2]
-    lasts = {key: key.rpartition(".")[2] for key in known}
-    near = [key for key in known if lasts[key] == last]
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    if not near:
-        close = difflib.get_close_matches(last, set(lasts.values()), n=1, cutoff=0.75)
-        near = [key for key in known if lasts[key] in close]
+    near = _meant(name, known)
     hint = f"did you mean {' or '.join(dashes + key for key in near)}?" if near else "`dreamer configs` lists all keys"
     name = formats.one_line(name)
     return f"unknown key {dashes}{name if len(name) <= 60 else f'{name[:57]}...'} ({where}): {hint}"
+
+
+def _meant(name: str, known: list[str]) -> list[str]:
+    """The keys that a name which is none may stand for: of the same last part first, in the same section first."""
+    section, _, last = name.rpartition(".")
+    if section in known:
+        return [section]
+    sections = {key: key.rpartition(".")[0] for key in known}
+    lasts = {key: key.rpartition(".")[2] for key in known}
+    inside = nearest(section, sections.values()) if section else []
+    for among in ([key for key in known if sections[key] in inside], known):
+        here = {lasts[key] for key in among}
+        longer = {other for other in here if last.startswith(f"{other}_") or other.startswith(f"{last}_")}
+        if found := [key for key in among if lasts[key] in ({last} & here or nearest(last, here) or longer)]:
+            return found
+    return [] if section else nearest(name, known)  # such as `replay_batch`
 
 
 def _dashes(where: str) -> str:

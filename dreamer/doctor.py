@@ -4,6 +4,7 @@ Every check stands alone: one that fails, however badly, never hides the others.
 check that needs it, and TensorFlow and rendering run in processes of their own, which may crash.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -49,6 +50,8 @@ tensorflow.set_up("auto")
 from dreamer.agents import speed
 print(json.dumps(speed.measure(config.load()).update), flush=True)
 """
+# Variables by which rendering is in software, or by another platform than EGL, where there is a GPU.
+_TOWARDS_SOFTWARE = ("MUJOCO_GL", "LIBGL_ALWAYS_SOFTWARE", "__EGL_VENDOR_LIBRARY_FILENAMES")
 # Five million frames in about 16 hours on one V100 with 10 CPU cores: the authors' TF2 release, mixed precision.
 PUBLISHED_FRAMES = 90  # a second
 
@@ -199,10 +202,15 @@ def check_rendering() -> list[Check]:
     try:
         found = rendering.choose()
     except (core.EnvError, ValueError) as error:
-        fix = f"apt-get install {rendering.PACKAGES['egl']} {rendering.PACKAGES['osmesa']}, and leave MUJOCO_GL unset"
+        fix = f"apt-get install {rendering.PACKAGES['egl']} {rendering.PACKAGES['osmesa']}"
+        fix = "unset MUJOCO_GL" if os.environ.get("MUJOCO_GL") else fix
         return [Check("rendering", "fail", _one_line(error), fix)]
-    kind = "software" if found.software else "GPU"
-    return [Check("rendering", "ok", f"{found.backend}, {kind}: {found.gl_renderer}")]
+    value = f"{found.backend}, {'software' if found.software else 'GPU'}: {found.gl_renderer}"
+    if not found.software or not hardware.nvidia_gpu():
+        return [Check("rendering", "ok", value)]
+    given = [name for name in _TOWARDS_SOFTWARE if os.environ.get(name)]
+    fix = f"unset {' and '.join(given)}" if given else "EGL does not find its driver: docs/troubleshooting.md"
+    return [Check("rendering", "warn", f"{value}, beside an NVIDIA GPU", f"to render on the GPU: {fix}")]
 
 
 def check_dmc(seconds: float = 1.5) -> list[Check]:
@@ -235,7 +243,7 @@ def check_dmc(seconds: float = 1.5) -> list[Check]:
 
 
 def check_suite(name: str) -> list[Check]:
-    """Whether a suite's packages are there, and its environments start."""
+    """Whether a suite's packages are there, and one of its environments starts and begins an episode."""
     from dreamer import envs
 
     if problem := envs.missing(name):
@@ -243,11 +251,11 @@ def check_suite(name: str) -> list[Check]:
         return [Check(f"suite {name}", "warn", what, how)]
     suite = envs.SUITES[name]
     if suite.probe:
-        env = envs.make(name, suite.probe)
         try:
-            env.reset(seed=0)
-        finally:
-            env.close()
+            with contextlib.closing(envs.make(name, suite.probe)) as env:
+                env.reset(seed=0)
+        except envs.EnvError as error:
+            return [Check(f"suite {name}", "fail", _one_line(error), suite.remedy or suite.install)]
     number = f"{len(suite.tasks)} task{'s' if len(suite.tasks) > 1 else ''}"
     return [Check(f"suite {name}", "ok", ", ".join(filter(None, [number, suite.also and f"and {suite.also}"])))]
 

@@ -52,14 +52,28 @@ def nvidia_gpu(driver: str | Path = "/proc/driver/nvidia/gpus") -> bool:
 def unseen_gpu(tensorflow: str, driver: str | Path = "/proc/driver/nvidia/gpus") -> str | None:
     """Where TensorFlow sees no GPU: one line if there is an NVIDIA GPU all the same, with what to do; else None.
 
-    tensorflow: its version. A GPU that the user has hidden from CUDA is not missed.
+    tensorflow: its version.
     """
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not nvidia_gpu(driver):
+    if not nvidia_gpu(driver):
         return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in ("", "-1"):
+        return f'CUDA_VISIBLE_DEVICES is "{visible}", which hides the NVIDIA GPU: unset it to train there'
+    install = f'pip install "tensorflow[and-cuda]=={tensorflow}", and start a container with --gpus all'
+    if visible is None:
+        return f"TensorFlow does not see the NVIDIA GPU: {install}"
     return (
-        f'TensorFlow does not see the NVIDIA GPU: pip install "tensorflow[and-cuda]=={tensorflow}", '
-        "and start a container with --gpus all"
+        f'TensorFlow does not see the NVIDIA GPU, and CUDA_VISIBLE_DEVICES is "{visible[:40]}": GPUs count from 0; '
+        f"unset it, or if it is right, {install}"
     )
+
+
+def slow_cpu() -> str | None:
+    """One line where a variable keeps TensorFlow from the fast kernels of a CPU; else None."""
+    given = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    if given.lower() not in ("0", "false"):
+        return None
+    return f'TF_ENABLE_ONEDNN_OPTS is "{given}", without which a CPU computes several times faster: unset it'
 
 
 def resolve_precision(

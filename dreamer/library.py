@@ -97,7 +97,8 @@ def train(
         start.prepare_rendering(run)
         of_run = agreed.previous is not None and run.precision == "auto"
         name, line = start.choose_precision(run.precision, of_run=of_run, emulate=not of_run)
-        print(line, flush=True)
+        for told in filter(None, (start.note_on_devices(), line)):
+            print(told, flush=True)
 
         from dreamer.training import faults, loop
 

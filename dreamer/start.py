@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dreamer import agents, config, envs, hardware
 from dreamer.config import ConfigError
-from dreamer.envs.rendering import BACKENDS
+from dreamer.envs.rendering import named_platform
 from dreamer.run import formats, layout, lock, settings
 
 RUNS_NAMED = 6  # where a folder of runs was given in the place of one
@@ -47,16 +47,18 @@ def check_task(run: config.Config) -> None:
             raise UsageError(f"--env.{name}: the suite {run.suite} does not take it, only {takers}")
     if problem := envs.missing(run.suite):
         raise UsageError(problem)
-    # Found out while rendering, a MUJOCO_GL that is no platform would be a fault.
-    given = os.environ.get("MUJOCO_GL", "").lower()
-    if envs.SUITES[run.suite].opengl and run.env.renderer == "auto" and given not in ("", *BACKENDS):
-        raise UsageError(f"MUJOCO_GL is {given[:40]!r}: expected {', '.join(BACKENDS)}, or unset")
+    if envs.SUITES[run.suite].opengl and agents.sees_images(run) and run.env.renderer == "auto":
+        try:
+            named_platform()
+        except ValueError as error:  # found out while rendering, it would be a fault
+            raise UsageError(error) from error
 
 
 def prepare_rendering(run: config.Config) -> None:
     """Where this process itself will render, choose the platform: dm_control reads it when it is imported."""
     if not run.env.worker and envs.SUITES[run.suite].opengl:
-        os.environ.update(envs.choose(run.env.renderer).variables)
+        renders = agents.sees_images(run)
+        os.environ.update(envs.choose(run.env.renderer).variables if renders else envs.NO_OPENGL)
 
 
 def default_logdir(run: config.Config, runs: Path = Path("runs")) -> Path:
@@ -128,6 +130,23 @@ def load_tensorflow() -> list[tuple[int, int]]:
         # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
         tf.config.optimizer.set_experimental_options({"remapping": False})
     return capabilities
+
+
+def note_on_devices() -> str | None:
+    """One line where the hardware is not used as it could be, and nothing else tells why; loads TensorFlow."""
+    capabilities = load_tensorflow()
+
+    import tensorflow as tf
+
+    if not capabilities:
+        return hardware.unseen_gpu(tf.__version__) or hardware.slow_cpu()
+    growth = os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]
+    if growth == "true":
+        return None
+    return (
+        f'TF_FORCE_GPU_ALLOW_GROWTH is "{growth[:40]}" instead of "true": TensorFlow takes all memory of the GPU, and '
+        "rendering or another run there finds none"
+    )
 
 
 def choose_precision(precision: str, *, of_run: bool = False, emulate: bool = True) -> tuple[str, str]:

@@ -8,8 +8,9 @@ python=$1
 packages=(libegl1 libopengl0 libgl1-mesa-dri libosmesa6)
 
 # Prints why nothing renders and returns 3; any other failure is an error of the program, which shows itself.
+# Whatever MUJOCO_GL says in this shell: what is installed is for all.
 probe() {
-    "$python" -c '
+    MUJOCO_GL='' "$python" -c '
 import sys
 from dreamer.envs import core, rendering
 try:

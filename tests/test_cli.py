@@ -86,7 +86,9 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--profile", "true"], "unexpected argument 'true'"),
         (["x"], "There are train, sweep, status, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
-        (["configs", "--jso"], "unrecognized arguments: --jso"),
+        (["configs", "--jso"], "unrecognized arguments: --jso: did you mean --json?"),
+        (["eval", "--logdir", "x", "--episode=3"], "unrecognized arguments: --episode=3: did you mean --episodes?"),
+        (["eval", "--logdir", "x", "--foobar", "3"], "unrecognized arguments: --foobar 3 (see `dreamer eval --help`)"),
         (["tasks", "--suite", "dcm"], "unknown suite 'dcm': there are dmc"),
         (["plot", "--out", "x.png"], "the following arguments are required: RUN"),
     ],
@@ -185,9 +187,15 @@ def test_a_resume_with_other_settings_stops_and_leaves_the_run_alone(started, ca
     words = ["--logdir", "run", "--replay.batch", "16", "--model.discount_head", "true", "--steps", "9000"]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "dreamer: run holds a run with other settings, which cannot change on a resume (replay.batch: saved 50, given "
-        "16; model.discount_head: saved false, given true): give the saved values to resume that run, --resume.allow "
-        "replay.batch to change what it learns from here on, or another --logdir to start a new one"
+        "dreamer: run holds a run with other settings, which cannot change on a resume (model.discount_head: saved "
+        "false, given true), others only with --resume.allow replay.batch (replay.batch: saved 50, given 16): give the "
+        "saved values to resume that run, or another --logdir to start a new one"
+    ]
+    assert cli.main(words[:4]) == 2  # what can change is not said to be unable to
+    assert capsys.readouterr().err.splitlines() == [
+        "dreamer: run holds a run with other settings (replay.batch: saved 50, given 16): --resume.allow replay.batch "
+        "to change what it learns from here on, the saved values to go on as before, or another --logdir to start a "
+        "new one"
     ]
     assert len(started) == 1
     assert Path("run/config.yaml").read_bytes() == before
@@ -738,8 +746,14 @@ def test_a_gpu_that_tensorflow_does_not_see_is_told_first(monkeypatch, capsys, p
     line = "precision float32: as asked for"
     assert capsys.readouterr().out.splitlines() == [f"unseen by {importlib.metadata.version('tensorflow')}", line]
     monkeypatch.setattr(hardware, "gpu_capabilities", lambda: [(9, 0)])
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     tensorflow.set_up("float32")
     assert capsys.readouterr().out.splitlines() == [line]
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    tensorflow.set_up("float32")
+    told, last = capsys.readouterr().out.splitlines()
+    assert told.startswith('TF_FORCE_GPU_ALLOW_GROWTH is "false" instead of "true": TensorFlow takes all memory')
+    assert last == line
 
 
 @pytest.mark.parametrize(("precision", "flags"), [("bfloat16", ()), ("float16", ("avx512_bf16",))])

@@ -251,6 +251,25 @@ def test_what_is_told_of_a_value_is_short(configs):
         assert len(message(config.load, [], {key: value})) < 200
 
 
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("env.grayscale", "`dreamer configs` lists all keys"),  # and not the nearest of eighty by letters
+        ("actor.x", "`dreamer configs` lists all keys"),
+        ("env.count", "did you mean --envs.count?"),
+        ("modl.lr", "did you mean --model.lr?"),
+        ("lr", "did you mean --model.lr or --actor.lr or --value.lr?"),
+        ("batch_size", "did you mean --replay.batch?"),
+        ("replay_batch", "did you mean --replay.batch?"),
+        ("task.name", "did you mean --task?"),
+    ],
+)
+def test_hints_among_the_real_keys_are_plausible(given, hint):
+    with pytest.raises(config.ConfigError) as error:
+        config.load([], {given: "1"})
+    assert str(error.value) == f"unknown key --{given} (command line): {hint}"
+
+
 def test_unknown_overlay_names_the_nearest_and_lists_all(configs):
     (configs / "small.yaml").write_text("")
     (configs / "large.yaml").write_text("")

@@ -68,9 +68,10 @@ def test_the_driver_lists_a_gpu(without_gpu, monkeypatch):
     assert 'pip install "tensorflow[and-cuda]==2.21.0"' in hardware.unseen_gpu("2.21.0", driver)
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert hardware.unseen_gpu("2.21.0", driver) is None
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert hardware.unseen_gpu("2.21.0", driver)
+        told = f'CUDA_VISIBLE_DEVICES is "{hidden}", which hides the NVIDIA GPU: unset it to train there'
+        assert hardware.unseen_gpu("2.21.0", driver) == told
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert 'CUDA_VISIBLE_DEVICES is "7": GPUs count from 0; unset it, or' in hardware.unseen_gpu("2.21.0", driver)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,13 @@ def test_an_nvidia_smi_that_does_not_start(without_gpu):
     nvidia_smi(folder)
     (folder / "nvidia-smi").write_text("#!/no/such/shell\n")
     assert not hardware.nvidia_gpu(driver)
+
+
+@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("", False), (None, False)])
+def test_a_variable_that_makes_a_cpu_slow_is_named(value, slow, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    assert bool(hardware.slow_cpu()) is slow
+    if slow:
+        assert hardware.slow_cpu().startswith(f'TF_ENABLE_ONEDNN_OPTS is "{value}"')

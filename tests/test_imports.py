@@ -16,8 +16,9 @@ MAY_IMPORT = {
     "seeds": set(),
     "stops": set(),
     "sections": set(),
+    "near": set(),
     "keys": {"sections"},
-    "config": {"formats", "keys"},
+    "config": {"formats", "keys", "near"},
     "hardware": set(),
     "nets": {"types"},
     "world_model": {"nets", "types"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "library": {"agents", "config", "envs", "formats", "hardware", "replay", "results", "run"}
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},
-    "cli": {"agents", "config", "doctor", "envs", "formats", "hardware", "results", "run", "stops", "training"}
+    "cli": {"agents", "config", "doctor", "envs", "formats", "hardware", "near", "results", "run", "stops", "training"}
     | {"library", "start", "sweep"},  # of the agents, their names
     "__main__": {"cli"},
     "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dreamer.cli.output import say
+from dreamer.near import nearest
 from dreamer.run import formats
 from dreamer.start import UsageError
 
@@ -24,7 +25,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
+        what, _, words = message.partition(": --")
+        near = nearest(words.split("=")[0].split(" ")[0], self._options()) if what == "unrecognized arguments" else []
+        hint = f": did you mean --{near[0]}?" if near else f" (see `{self.prog} --help`)"
+        raise UsageError(f"{message}{hint}")
+
+    def _options(self) -> list[str]:
+        return [option.removeprefix("--") for action in self._actions for option in action.option_strings]
 
 
 def make_parser(command: str, description: str) -> Parser:

@@ -1,6 +1,5 @@
 """The command `dreamer`: finds the command, and turns what it raises into one line and an exit code."""
 
-import difflib
 import errno
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dreamer.cli import about, export, inspect, show, status, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say, silence
 from dreamer.config import ConfigError
+from dreamer.near import nearest
 from dreamer.run import formats, settings
 
 HELP = """\
@@ -61,8 +61,8 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
         words = ["train", *words]
     name, *words = words
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name[:60], COMMANDS, n=1, cutoff=0.0)[0]
-        raise UsageError(f"unknown command {name[:60]!r}: did you mean {near!r}? There are {', '.join(COMMANDS)}")
+        near = "".join(f"did you mean {command!r}? " for command in nearest(name, COMMANDS)[:1])
+        raise UsageError(f"unknown command {name[:60]!r}: {near}There are {', '.join(COMMANDS)}")
     if name in WITH_STOPS:
         return WITH_STOPS[name](words, active)
     return COMMANDS[name][0](words)

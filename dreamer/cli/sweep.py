@@ -16,6 +16,7 @@ from dreamer.sweep import status as runs
 from dreamer.sweep.engines import local, ray, slurm
 
 LOGS, REPORT = "logs", "report.html"
+RETRIES = 3
 # Options that an engine does not have.
 OPTIONS_WITHOUT = {
     "local": ("address", "cpus", "submit", "sbatch"),
@@ -86,7 +87,7 @@ class View:
 def _work(
     args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, watch: engines.Show
 ) -> dict[int, engines.Outcome]:
-    common: dict[str, Any] = {"retries": args.retries, "stops": active, "show": watch, "logs": args.out / LOGS}
+    common: dict[str, Any] = {"retries": _retries(args), "stops": active, "show": watch, "logs": args.out / LOGS}
     if args.engine == "ray":
         cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
         return ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
@@ -94,6 +95,10 @@ def _work(
     _make_folder(args.out / LOGS)
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
     return local.work(jobs, slots=slots, **common)
+
+
+def _retries(args: argparse.Namespace) -> int:
+    return RETRIES if args.retries is None else args.retries
 
 
 def _make_folder(folder: Path) -> None:
@@ -120,7 +125,7 @@ def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Jo
         words,
         left,
         workers=args.workers,
-        retries=args.retries,
+        retries=_retries(args),
         options=args.sbatch,
         out=args.out,
         logs=args.out / LOGS,
@@ -165,6 +170,11 @@ def _check(args: argparse.Namespace, given: train.TrainWords) -> None:
             raise UsageError(f"--set {key}=...: a sweep has --{key}s for that")
         if key in given.overrides:
             raise UsageError(f"--set {key}=...: it is given by --{key} too")
+    alone = ("workers", "gpus", "per_gpu", "address", "cpus", "submit", "sbatch", "report", "retries")
+    if args.index is not None and (idle := [option for option in alone if getattr(args, option) is not None]):
+        raise UsageError(
+            f"--{idle[0].replace('_', '-')} does not go with --index, which trains one run in this process and ends"
+        )
     if args.engine == "local" and args.per_gpu and not args.gpus:
         raise UsageError("--per-gpu needs --gpus, such as --gpus 0,1 --per-gpu 2")
     if strange := [option for option in OPTIONS_WITHOUT[args.engine] if getattr(args, option)]:
@@ -223,14 +233,14 @@ def _parser() -> Parser:
     add("--out", type=to_path, default=Path("runs"), metavar="DIR", help="where the runs are kept (default: runs)")
     add("--dry-run", action="store_true", help="list the runs, with the hours and the disk that they take")
     add("--index", type=to_seed, metavar="N", help="train the N-th of them, from 0, in this process")
-    add("--retries", type=to_seed, default=3, metavar="N", help="so often a run that failed is started again (3)")
-    add("--report", action="store_true", help=f"write {REPORT} into --out at the end")
+    add("--retries", type=to_seed, metavar="N", help=f"so often a run that failed is started again ({RETRIES})")
+    add("--report", action="store_true", default=None, help=f"write {REPORT} into --out at the end")
     add("--engine", choices=("local", "ray", "slurm"), default="local", help="who starts them (local)")
     add("--workers", type=to_positive, metavar="N", help="runs at once (default: 1)")
     add("--gpus", type=_typed(_gpus), metavar="0,1", help="GPUs to train on, one run on each")
     add("--per-gpu", type=to_positive, metavar="N", help="runs at once on each GPU (default: 1)")
     add("--address", metavar="HOST:PORT", help="ray: of a cluster that runs; auto finds it (default: this machine)")
     add("--cpus", type=to_positive, metavar="N", help="ray: cores that a run takes (default: 1)")
-    add("--submit", action="store_true", help="slurm: hand the script of the array job to sbatch, too")
+    add("--submit", action="store_true", default=None, help="slurm: hand the script of the array job to sbatch, too")
     add("--sbatch", metavar="='--gres=gpu:1 ...'", help="slurm: options of sbatch, for the script")
     return parser

@@ -17,13 +17,11 @@ def set_up(precision: str, *, of_run: bool = False, emulate: bool = True) -> str
 
     of_run, emulate: see `start.choose_precision`. Raises UsageError.
     """
-    capabilities = start.load_tensorflow()
+    if note := start.note_on_devices():
+        print(note, flush=True)
 
     import keras
-    import tensorflow as tf
 
-    if not capabilities and (unseen := hardware.unseen_gpu(tf.__version__)):
-        print(unseen, flush=True)
     precision, line = start.choose_precision(precision, of_run=of_run, emulate=emulate)
     keras.config.set_dtype_policy(hardware.KERAS_POLICY[precision])
     print(line, flush=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from dreamer import config, stops
 from dreamer.cli.arguments import UsageError, to_path
 from dreamer.cli.output import fail, say
 from dreamer.cli.tensorflow import prepare
+from dreamer.near import nearest
 from dreamer.run.lock import IN_USE
 from dreamer.start import check_task, claim_logdir, default_logdir
 
@@ -78,7 +78,7 @@ def parse_train(words: list[str]) -> TrainWords:
                 logdir = to_path(values[0])
             except argparse.ArgumentTypeError as error:
                 raise UsageError(f"--logdir: {error}") from error
-        elif (near := difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.8)) and not _is_key(name):
+        elif (near := nearest(name, OPTIONS)) and not _is_key(name):
             raise UsageError(f"unknown option --{name}: did you mean --{near[0]}?")
         else:
             overrides[name] = values[0]

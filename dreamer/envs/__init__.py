@@ -1,6 +1,5 @@
 """Environments behind one interface; nothing in here imports TensorFlow, nor a simulator before it is needed."""
 
-import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from dreamer import DISTRIBUTION
 from dreamer.envs import atari, dmc, dmlab, gymnasium, toy
 from dreamer.envs.core import Env, EnvError, EnvRefused, unknown
-from dreamer.envs.rendering import Rendering, choose
+from dreamer.envs.rendering import Rendering, choose, choose_leniently
 from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked, failing_as_env_error
 
@@ -17,6 +16,7 @@ __all__ = [
     "Env",
     "EnvError",
     "EnvRefused",
+    "NO_OPENGL",
     "WorkerDied",
     "canonical",
     "choose",
@@ -40,7 +40,7 @@ class Suite(NamedTuple):
     rendering: "none" needs no renderer; "mujoco" renders on the OpenGL platform that the option `renderer` chooses;
         "software" brings a software renderer, which crashes a process that holds TensorFlow; "any" may be each of them.
     modules: top-level modules that it needs; install: how to get them.
-    probe: the task that `dreamer doctor` starts, "" for none.
+    probe: the task that `dreamer doctor` starts, "" for none; remedy: what to do where that fails, "" for `install`.
     """
 
     title: str
@@ -55,6 +55,7 @@ class Suite(NamedTuple):
     modules: tuple = ()
     install: str = f"`make setup` installs it, or pip install {DISTRIBUTION}"
     probe: str = ""
+    remedy: str = ""
 
     @property
     def opengl(self) -> bool:
@@ -62,6 +63,7 @@ class Suite(NamedTuple):
         return self.rendering == "mujoco"
 
 
+NO_OPENGL = {"MUJOCO_GL": "disable"}  # what MuJoCo reads where nothing is rendered
 _FRAMES = ("action_repeat", "time_limit", "size")
 
 # A new suite goes here.
@@ -94,11 +96,13 @@ SUITES = {
         dmlab.TASKS,
         dmlab.OTHER_TASKS,
         same=dmlab.short_name,
-        accepts=dmlab.may_be_level,
+        accepts=dmlab.is_level,
         also="any other level by its full name, such as contributed/dmlab30/language_select_located_object",
         rendering="software",
         modules=("deepmind_lab",),
         install=dmlab.INSTALL,
+        probe=dmlab.PROBE,
+        remedy=dmlab.REMEDY,
     ),
     "gym": Suite(
         "Gymnasium",
@@ -192,7 +196,8 @@ def make(
     if problem := missing(suite):
         raise EnvError(problem)
     if worker and (beside or found.rendering != "none"):
-        variables = _variables(found.rendering, renderer) if images else {"MUJOCO_GL": "disable"}
+        draws = images or found.rendering == "software"
+        variables = _variables(found.rendering, renderer) if draws else NO_OPENGL
         times = {"timeout": timeout, "start_timeout": start_timeout}
         return Checked(Worker(found.constructor, kwargs, variables=variables, **times))
     if found.rendering == "mujoco" and images:
@@ -207,12 +212,11 @@ def _variables(rendering: str, renderer: str) -> dict[str, str]:
     """Environment variables of the process of an environment; they matter before anything is imported there."""
     if rendering == "mujoco":
         return choose(renderer).variables
-    if rendering == "any":
-        # Most of gymnasium needs no OpenGL, so that it may well be missing.
-        with contextlib.suppress(EnvError):
-            return choose(renderer).variables
     if rendering == "none":
         return {}
+    # Most of gymnasium needs no OpenGL, so that it may well be missing.
+    if rendering == "any" and (found := choose_leniently(renderer)):
+        return found.variables
     # See Rendering.variables.
     return {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from dreamer.types import ActionSpace, Space
 
+_NEAR = 0.6  # of the letters that two names have in common, in their order
+_SHOWN = 5  # names where none is near
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 
@@ -26,6 +28,10 @@ class EnvError(RuntimeError):
 
 class EnvRefused(EnvError):
     """An environment cannot be made from what was asked for; the message is one line that says what would do."""
+
+
+class PrintedError(EnvError):
+    """An EnvError whose cause a native library has printed: a worker shows the end of the output beside it."""
 
 
 class Env(Protocol):
@@ -62,6 +68,10 @@ class Env(Protocol):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Return one line saying that a name is unknown and which valid ones are nearest."""
-    nearest = difflib.get_close_matches(name, list(dict.fromkeys(valid)), n=3, cutoff=0.0)
-    return f'unknown {kind} "{name}": the nearest valid names are {", ".join(nearest)}'
+    """Return one line saying that a name is unknown and which valid ones are nearest, if any is near at all."""
+    known = {valid_name.lower(): valid_name for valid_name in reversed(list(valid))}
+    inside = [other for other in known if len(other) > 2 and other in name.lower()]
+    if near := difflib.get_close_matches(name.lower(), known, n=3, cutoff=_NEAR) or inside:
+        return f'unknown {kind} "{name}": the nearest valid names are {", ".join(known[other] for other in near)}'
+    shown = list(known.values())[::-1][:_SHOWN]
+    return f'unknown {kind} "{name}": valid names are {", ".join(shown)}{" ..." * (len(known) > _SHOWN)}'

@@ -4,14 +4,15 @@ The module is imported by the constructor. Its renderer carries LLVM as TensorFl
 of its own.
 """
 
-import os
-import pathlib
-import shutil
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dreamer.envs.core import EnvError
+from dreamer.envs import lab_engine
+from dreamer.envs.core import EnvError, PrintedError, unknown
 from dreamer.types import ActionSpace, Space
 
 # The 13 names of the release, and the level that each one stands for.
@@ -50,9 +51,12 @@ OTHER_TASKS = (
 )
 
 INSTALL = (
-    "it is not on the package index; `dmlab-gym build` makes it for Python 3.13, and `docker build --target dmlab` "
-    "puts it into an image (see the Dockerfile)"
+    "it is not on the package index; `dmlab-gym build` makes it for Python 3.13, where Docker or Podman, git and "
+    "libOSMesa.so.8 (Debian's libosmesa6) are, and `docker build --target dmlab` puts it into an image (see the "
+    "Dockerfile)"
 )
+REMEDY = f"its engine takes: apt-get install {' '.join(lab_engine.PACKAGES)}"
+PROBE = "explore_small"  # which compiles its map
 
 # Look left-right and down-up [pixels a frame], strafe, move, fire, jump, crouch.
 ACTIONS = np.array(
@@ -85,11 +89,12 @@ class DMLab:
     level_cache: folder for compiled maps, which take seconds each, or "none"; processes may share it.
     size: side of the image in pixels.
 
-    The module repeats an episode for the same seed after the same number of resets, and not otherwise: an episode
-    depends on the seeds before it too. A new environment begins with seed 0. When an episode has ended, the module
-    shows nothing any more, so that the last step repeats the image before it.
-    Raises EnvError where the module is missing, does not load or does not know the level, or where there cannot be such
-    a level_cache.
+    The first episode of a new environment is the same for the same seed and actions, bit for bit; a later one depends
+    on how many resets came before it, too, so that a run that goes on from within one ends it there (see Driver).
+    Longer than 460 frames not even the first is the same in lasertag_3. A new environment begins with seed 0. When an
+    episode has ended, the module shows nothing any more, so that the last step repeats the image before it.
+    Raises EnvError where the module is missing, does not load or does not know the level, where its engine lacks
+    something, or where there cannot be such a level_cache.
     Source: Beattie et al., "DeepMind Lab", arXiv 1612.03801.
     """
 
@@ -117,19 +122,25 @@ class DMLab:
         config = {"width": str(size), "height": str(size)}
         if hold_out and not training:
             config |= _TEST_MODE
-        cache = None if level_cache == "none" else LevelCache(pathlib.Path(level_cache).expanduser())
+        cache = None if level_cache == "none" else lab_engine.LevelCache(Path(level_cache).expanduser())
         level = f"{_FOLDER}{LEVELS[task]}" if task in LEVELS else task
+        folder = lab_engine.TemporaryFolder()
 
         def build(observations: list[str]) -> Any:
-            try:
-                return deepmind_lab.Lab(level, observations, config=config, renderer="software", level_cache=cache)
-            except RuntimeError as error:
-                raise EnvError(f'DeepMind Lab does not start the level "{level}": {error}') from error
+            return deepmind_lab.Lab(
+                level, observations, config=config, renderer="software", level_cache=cache, temp_folder=folder.path
+            )
 
         try:
-            self._lab, self._counts_down = build([_IMAGE, _REMAINING]), True
-        except ValueError:  # A level without a time limit has no such observation.
-            self._lab, self._counts_down = build([_IMAGE]), False
+            with _told(f'DeepMind Lab does not start the level "{level}"'):
+                try:
+                    self._lab, self._counts_down = build([_IMAGE, _REMAINING]), True
+                except ValueError:  # A level without a time limit has no such observation.
+                    self._lab, self._counts_down = build([_IMAGE]), False
+        except BaseException:
+            folder.close()
+            raise
+        self._folder = folder
         self.action_repeat, self._time_limit = action_repeat, time_limit
         self.action_space = ActionSpace(size=len(ACTIONS), discrete=True)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")}
@@ -138,11 +149,16 @@ class DMLab:
 
     def reset(self, seed: int | None = None) -> dict:
         """Begin an episode; a seed lies in 0..2**31 - 1. See DMLab for what it decides."""
+        if self._lab is None:  # which would end the process
+            raise EnvError("reset() after close(): make a new environment")
+        if seed is not None and not 0 <= seed < 2**31:  # of which the module would take the lower 32 bits
+            raise EnvError(f"seed {seed}: expected 0 to {2**31 - 1}")
         if seed is None:
             seed = self._random.integers(2**31)
         else:
             self._random = np.random.default_rng(seed)
-        self._lab.reset(seed=int(seed))
+        with _told("DeepMind Lab does not begin an episode"):
+            self._lab.reset(seed=int(seed))
         self._frame = 0
         self._look()
         return self._observe(reward=0.0, first=True, last=False, terminal=False)
@@ -150,7 +166,8 @@ class DMLab:
     def step(self, action: np.ndarray) -> dict:
         """See Env.step; an episode that ends within the action repeat ends it early."""
         frames = min(self.action_repeat, self._time_limit - self._frame)
-        reward = self._lab.step(ACTIONS[np.argmax(action)], num_steps=frames)
+        with _told("DeepMind Lab does not take a step"):
+            reward = self._lab.step(ACTIONS[np.argmax(action)], num_steps=frames)
         self._frame += frames
         ended = not self._lab.is_running()
         # Nothing tells a terminal from a time-out but the time that was left; one step more than needed for rounding.
@@ -165,6 +182,7 @@ class DMLab:
         """See Env.close."""
         if self._lab is not None:
             self._lab.close()
+            self._folder.close()
         self._lab = None
 
     def _look(self) -> None:
@@ -183,29 +201,14 @@ class DMLab:
         }
 
 
-class LevelCache:
-    """Compiled maps in a folder, in the form that the module asks for: fetch(key, path) and write(key, path)."""
-
-    def __init__(self, folder: pathlib.Path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EnvError(f"level_cache {folder} cannot be used as a folder: {error.strerror}") from error
-        self._folder = folder
-
-    def fetch(self, key: str, pk3_path: str) -> bool:
-        """Copy the map of a key to a path; False if there is none."""
-        try:
-            shutil.copyfile(self._folder / key, pk3_path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def write(self, key: str, pk3_path: str) -> None:
-        """Keep a compiled map. Another process sees it whole or not at all."""
-        partial = self._folder / f".{key}.{os.getpid()}"
-        shutil.copyfile(pk3_path, partial)
-        os.replace(partial, self._folder / key)
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn what the module raises into an error that says what it lacks here; the engine prints the cause."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        lacking = lab_engine.lacking(str(error))
+        raise PrintedError(f"{what}: {error}{lacking and f' ({lacking})'}") from error
 
 
 def short_name(task: str) -> str:
@@ -214,6 +217,14 @@ def short_name(task: str) -> str:
     return full.get(task, task)
 
 
-def may_be_level(task: str) -> bool:
-    """Whether a name may be the full name of a level in a folder; only the module can tell whether it is one."""
-    return "/" in task
+def is_level(task: str) -> bool:
+    """Whether a name is the full name of a level, as far as that can be told without the module.
+
+    Raises ValueError, naming the nearest, for a level in a folder that the installed module does not have.
+    """
+    known = lab_engine.levels()
+    if known is None:
+        return "/" in task
+    if "/" in task and task not in known:
+        raise ValueError(unknown("level of the installed DeepMind Lab", task, sorted(known)))
+    return task in known

@@ -16,6 +16,8 @@ from dreamer.envs.core import EnvError
 # What each backend needs on Debian, in the order in which they are tried: EGL and OSMesa need no display.
 PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
 BACKENDS = tuple(PACKAGES)
+TIMEOUT = 60.0  # seconds that a platform has to render one frame
+_OFF = ("off", "disable", "disabled", "false", "0")  # what MuJoCo takes for no rendering at all
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "mesa offscreen")
 
 # Renders one small model and prints one line of JSON. It leaves without the exit handlers, which fail under OSMesa.
@@ -51,13 +53,22 @@ class Rendering(NamedTuple):
         A frame of 64x64 is one tile of Mesa's software renderer, so its threads only spin: without them
         (LP_NUM_THREADS=0) the same pixels come at the same rate for about half the processor time.
         """
-        variables = {"MUJOCO_GL": self.backend, "LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0")}
-        if self.backend != "glfw":
-            variables["PYOPENGL_PLATFORM"] = self.backend
-        return variables
+        # Without a name PyOpenGL takes the system's own, as GLFW needs it; it must not be one that the user has set.
+        platform = self.backend if self.backend != "glfw" else ""
+        threads = os.environ.get("LP_NUM_THREADS", "0")
+        return {"MUJOCO_GL": self.backend, "PYOPENGL_PLATFORM": platform, "LP_NUM_THREADS": threads}
 
 
-def choose(renderer: str = "auto", *, timeout: float = 60.0) -> Rendering:
+def named_platform() -> str:
+    """The OpenGL platform that MUJOCO_GL names, "" where it is not set. Raises ValueError where it names none."""
+    given = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if given in ("", *BACKENDS):
+        return given
+    off = ", which turns rendering off" if given in _OFF else ""
+    raise ValueError(f"MUJOCO_GL is {given[:40]!r}{off}: expected {', '.join(BACKENDS)}, or unset")
+
+
+def choose(renderer: str = "auto", *, timeout: float = TIMEOUT) -> Rendering:
     """Return the first OpenGL platform that renders, of EGL, OSMesa and GLFW; the answer is kept for this process.
 
     renderer: "auto", or the only platform to try; under "auto" a MUJOCO_GL set by the user is that platform.
@@ -66,11 +77,29 @@ def choose(renderer: str = "auto", *, timeout: float = 60.0) -> Rendering:
     """
     if renderer not in ("auto", *BACKENDS):
         raise ValueError(f'unknown renderer "{renderer}": expected auto, {", ".join(BACKENDS)}')
-    if renderer == "auto" and os.environ.get("MUJOCO_GL"):
-        renderer = os.environ["MUJOCO_GL"].lower()
-        if renderer not in BACKENDS:
-            raise ValueError(f'MUJOCO_GL is "{renderer}": expected {", ".join(BACKENDS)}, or unset')
-    return _choose(BACKENDS if renderer == "auto" else (renderer,), timeout)
+    only, why = renderer, "env.renderer names it: auto"
+    if renderer == "auto":
+        only, why = named_platform(), "MUJOCO_GL names it: unset, one"
+    if not only:
+        return _choose(BACKENDS, timeout)
+    try:
+        return _choose((only,), timeout)
+    except EnvError as error:
+        others = " and ".join(name for name in BACKENDS if name != only)
+        raise EnvError(f"{error}. Nothing else was tried, since {why} tries {others} too") from error
+
+
+def choose_leniently(renderer: str = "auto") -> Rendering | None:
+    """As `choose`, for who may not need it: a MUJOCO_GL that leads to nothing does not count; None: nothing does."""
+    try:
+        return choose(renderer)
+    except (EnvError, ValueError):
+        if renderer != "auto" or not os.environ.get("MUJOCO_GL"):
+            return None
+    try:
+        return _choose(BACKENDS, TIMEOUT)
+    except EnvError:
+        return None
 
 
 @functools.cache

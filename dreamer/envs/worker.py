@@ -8,7 +8,7 @@ pickles: a constructor can travel in no other form, and none of them ever comes 
     (constructor, keyword arguments)   ->     builds the environment
                                        <-     ("ok", spaces and other attributes, goes_on)
     (method, arguments)                ->     calls it
-                                       <-     ("ok", result, goes_on), ("error", message, traceback)
+                                       <-     ("ok", result, goes_on), ("error", message, traceback, printed)
                                               or ("refused", message)
     end of file                        ->     closes the environment and leaves
 """
@@ -32,11 +32,12 @@ from typing import Any
 
 import numpy as np
 
-from dreamer.envs.core import Env, EnvError, EnvRefused
+from dreamer.envs.core import Env, EnvError, EnvRefused, PrintedError
 from dreamer.types import ActionSpace, Space
 
-# Output of the child that is kept for error messages: bytes shown, and bytes on disk at which it starts afresh.
-_TAIL = 4000
+# Output of the child that is kept for error messages: bytes shown where it died, and beside an error of its own; bytes
+# on disk at which it starts afresh.
+_TAIL, _CAUSE = 4000, 600
 _OUTPUT_LIMIT = 1_000_000
 # Seconds that an orderly exit may take before the child is killed.
 _EXIT_LIMIT = 5.0
@@ -63,7 +64,8 @@ class Worker:
         one that hangs from a machine that is merely busy.
     start_timeout: those that its start may take; 0 for as many.
 
-    What the child prints is not shown; its end is part of every error. The child ignores SIGINT, SIGTERM and
+    What the child prints is not shown; its end is part of the error where it died or hangs, or where it says that the
+    cause was printed (PrintedError). The child ignores SIGINT, SIGTERM and
     SIGHUP, which a terminal, a job system or `timeout` may send to the whole process group: the parent decides what
     they mean. It leaves when the parent closes it or dies, in whatever way.
     Raises EnvError when the environment raises (the cause holds its traceback), EnvRefused where it does, WorkerDied
@@ -153,8 +155,9 @@ class Worker:
         if reply[0] == "refused":
             raise EnvRefused(reply[1])
         if reply[0] == "error":
-            _, message, remote_traceback = reply
-            raise EnvError(f"{self._name} failed in {what}: {message}") from RemoteTraceback(remote_traceback)
+            _, message, remote_traceback, printed = reply
+            message = f"{self._name} failed in {what}: {message}{self._tail(_CAUSE) if printed else ''}"
+            raise EnvError(message) from RemoteTraceback(remote_traceback)
         _, result, self.goes_on = reply
         return result
 
@@ -196,10 +199,10 @@ class Worker:
         self.close()
         return error
 
-    def _tail(self) -> str:
+    def _tail(self, most: int = _TAIL) -> str:
         """Return the end of what the child printed, introduced for an error message; empty if it printed nothing."""
         size = os.fstat(self._output.fileno()).st_size
-        text = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace").strip()
+        text = os.pread(self._output.fileno(), most, max(0, size - most)).decode(errors="replace").strip()
         return f"; the end of its output:\n{text}" if text else ""
 
 
@@ -246,7 +249,7 @@ def _serve(connection: Connection) -> None:
             except EnvRefused as error:
                 reply = ("refused", _describe(error))
             except Exception as error:
-                reply = ("error", _describe(error), traceback.format_exc())
+                reply = ("error", _describe(error), traceback.format_exc(), isinstance(error, PrintedError))
             connection.send(reply)
     finally:
         if env is not None:

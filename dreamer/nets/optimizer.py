@@ -36,6 +36,19 @@ class Optimizer(tf.Module):
         """What a checkpoint of this holds of the network: its variables, without moments and loss scale."""
         return only_variables(self._variables)
 
+    def as_written(self, scaled: bool) -> tf.Module:
+        """What a checkpoint of this holds that was written with a loss scale, or without one.
+
+        Where this one differs in that, the moments and the step count are the same, and a loss scale is begun anew.
+        """
+        if scaled == self._scaled:
+            return self
+        written, adam = self.network(), self.adam.inner_optimizer if self._scaled else self.adam
+        written.adam = tf.Module() if scaled else adam
+        if scaled:
+            written.adam.inner_optimizer = adam
+        return written
+
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate: multiplied by the loss scale where there is one. Call it under the tape."""
         return self.adam.scale_loss(loss) if self._scaled else loss

@@ -30,20 +30,28 @@ from dreamer.run import formats, layout
 IN_USE = os.EX_TEMPFAIL  # 75, exit code of a command that another process keeps from its log directory
 BEAT, SILENCE = 5.0, 60.0  # seconds
 SETTLING = 1.0  # seconds in which a second one, who began to wait in the same moment, may have taken the place
+LOOKS, LOOK = (
+    5,
+    0.02,
+)  # so often it is asked for, with so many seconds between: to look at a lock is to hold it, briefly
 _LINE_BYTES = 1000
 
 
 class Holder(NamedTuple):
-    """Who holds a log directory, as its lock tells; silent: seconds since it was touched, by this machine's clock."""
+    """Who holds a log directory, as its lock tells; silent: seconds since it was touched, by this machine's clock.
+
+    held: whether the lock is, of a process of this machine, for which that is the truth; None where it cannot be asked.
+    """
 
     host: str
     pid: int
     silent: float
+    held: bool | None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was heard of lately; to look at, not to build on: clocks of machines differ."""
-        return self.silent < 4 * BEAT
+        """Whether it is there, or elsewhere was heard of lately; to look at, not to build on: clocks differ."""
+        return self.silent < 4 * BEAT if self.held is None else self.held
 
 
 @contextlib.contextmanager
@@ -79,8 +87,9 @@ def holder(logdir: Path) -> Holder | None:
     """Who holds a log directory or held it until its machine failed; None where it was left in order."""
     try:
         line, touched = _read(logdir / layout.LOCK)
-        _, host, pid, _ = line.split()
-        return Holder(host, int(pid), max(0.0, time.time() - touched))
+        machine, host, pid, _ = line.split()
+        held = _is_held(logdir / layout.LOCK) if machine == _machine() else None
+        return Holder(host, int(pid), max(0.0, time.time() - touched), held)
     except (OSError, ValueError):  # no lock, or one of a release whose locks name nobody
         return None
 
@@ -143,11 +152,25 @@ def _open(path: Path) -> IO[str]:
 
 
 def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # by its holder, or by somebody who looks whether it is held and is gone at once
+            time.sleep(LOOK)
+        else:
+            return True
+    return False
+
+
+def _is_held(path: Path) -> bool | None:
+    with open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return None
+    return False
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

@@ -122,12 +122,20 @@ def _recorded_precision(logdir: Path) -> str | None:
 
 
 def _refusal(logdir: Path, refused: list[tuple[str, Any, Any]], keys: Mapping[str, config.Key]) -> str:
-    shown = "; ".join(f"{key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in refused)
-    told = [key for key, _, _ in refused if keys[key].resume == config.TOLD]
-    ways = ["give the saved values to resume that run", "another --logdir to start a new one"]
-    if told:
-        ways.insert(1, f"--resume.allow {' '.join(told)} to change what it learns from here on")
+    told = [change for change in refused if keys[change[0]].resume == config.TOLD]
+    fixed = [change for change in refused if change not in told]
+    allow = f"--resume.allow {' '.join(key for key, _, _ in told)}"
+    if not fixed:
+        return (
+            f"{logdir} holds a run with other settings ({_shown(told)}): {allow} to change what it learns from here "
+            "on, the saved values to go on as before, or another --logdir to start a new one"
+        )
+    also = f", others only with {allow} ({_shown(told)})" if told else ""
     return (
-        f"{logdir} holds a run with other settings, which cannot change on a resume ({shown}): "
-        f"{', '.join(ways[:-1])}, or {ways[-1]}"
+        f"{logdir} holds a run with other settings, which cannot change on a resume ({_shown(fixed)}){also}: give the "
+        "saved values to resume that run, or another --logdir to start a new one"
     )
+
+
+def _shown(changes: list[tuple[str, Any, Any]]) -> str:
+    return "; ".join(f"{key}: saved {yaml(old)}, given {yaml(new)}" for key, old, new in changes)

@@ -1,4 +1,4 @@
-"""How far runs are, as their own files tell, whoever started them and wherever: nothing is asked, nothing is locked."""
+"""How far runs are, as their own files and their locks tell, whoever started them and wherever."""
 
 import os
 from collections.abc import Iterator

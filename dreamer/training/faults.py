@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dreamer.training.recorder import State
 
 NETWORKS = ("model", "actor", "value")
+LARGE = 1e4  # a reward whose squared error overflows float16, and swamps all other losses in any precision
 
 
 class TrainingError(RuntimeError):
@@ -32,8 +33,39 @@ def one_line(error: BaseException, folder: Path | None = None) -> str:
     return " ".join(str(text).split()) or type(error).__name__
 
 
+class Remedies(NamedTuple):
+    """What may help against numbers that are not finite, by the settings of a run.
+
+    rates: {network: its learning rate}; precision and tanh_rewards: the keys.
+    """
+
+    rates: Mapping[str, float]
+    precision: str
+    tanh_rewards: bool
+
+    def words(self, network: str, largest_reward: float = 0.0) -> str:
+        """The flags with which the run goes on, after what went wrong with a network."""
+        if largest_reward > LARGE and not self.tanh_rewards:
+            why, key, value = "Rewards of this size overflow the losses", "replay.tanh_rewards", "true"
+            also = ", from tanh(r); better still is a new run in an environment that scales its rewards to about 1"
+        elif self.precision == "float16":
+            why, key, value, also = "Numbers above 65,504 are infinite in float16", "precision", "float32", ""
+        else:
+            why, key = "Its steps may be too large", f"{network}.lr"
+            value = f"{self.rates[network] / 3:.1g}"
+            also = "" if self.precision == "float32" else "; so does --precision float32 --resume.allow precision"
+        flags = f"--{key} {value} --resume.allow {key}"
+        return f"{why}. The last committed state is sound: the same command with {flags} goes on from it{also}"
+
+
 def check(
-    results: Mapping[str, np.ndarray], batch: Batch, agent: "Dreamer | PlaNet", state: "State", limit: int, logdir: Path
+    results: Mapping[str, np.ndarray],
+    batch: Batch,
+    agent: "Dreamer | PlaNet",
+    state: "State",
+    limit: int,
+    logdir: Path,
+    remedies: Remedies,
 ) -> None:
     """Count updates that a network skipped in a row, for its gradient was not finite; raise TrainingError at `limit`.
 
@@ -60,25 +92,17 @@ def check(
     raise TrainingError(
         f"the gradient of the {network} was NaN or infinite in {counted(count, 'update')} in a row up to number "
         f"{int(agent.updates)} (its weights were left as they are; not finite: {', '.join(wrong)}; largest reward of "
-        f"the batch {largest:.3g}; the batch is in {path}). {_remedy(network, largest)}"
+        f"the batch {largest:.3g}; the batch is in {path}). {remedies.words(network, largest)}"
     )
 
 
-def _remedy(network: str, largest_reward: float) -> str:
-    if largest_reward > 1e4:
-        return "Rewards of this size overflow the losses: scale them down, or --replay.tanh_rewards true in a new run"
-    return (
-        f"The last committed state is sound: go on from it with --precision float32 or a lower --{network}.lr, and "
-        f"--resume.allow precision {network}.lr"
-    )
-
-
-def check_weights(agent: "Dreamer | PlaNet") -> None:
+def check_weights(agent: "Dreamer | PlaNet", remedies: Remedies) -> None:
     """Raise TrainingError unless all weights of the agent are finite: only such ones may take the place of others."""
     for name, network in agent.checkpoint().items():
         for variable in getattr(network, "weights", ()):
             if not bool(tf.reduce_all(tf.math.is_finite(variable))):
+                of = name.removeprefix("world_")
                 raise TrainingError(
-                    f"a weight of {name} is NaN or infinite ({variable.path}): nothing is written, and the last "
-                    "committed state is sound: go on from it with a lower learning rate or --precision float32"
+                    f"a weight of the {of} is NaN or infinite ({variable.path}): nothing is written. "
+                    f"{remedies.words(of)}"
                 )

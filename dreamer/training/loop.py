@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from dreamer import envs, seeds
-from dreamer.agents import RunError, inputs_of, sees_images, towers
+from dreamer.agents import RunError, inputs_of, sees_images, towers, variant
 from dreamer.agents.build import build_agent, built_beside_training, off_the_gpu
 from dreamer.agents.random import Random
 from dreamer.config import Config
@@ -292,7 +292,7 @@ class Run:
             eval_frames=config.loop.eval_episodes * config.env.action_repeat * length,
             start=state.frames,
             last_evaluation=tuple(state.scores[-1]) if state.scores else None,
-            label=config.task,
+            label=f"{config.task} {variant(config)}",
         )
 
     def _make_env(self, training: bool) -> Checked:
@@ -424,10 +424,15 @@ class Run:
             state.round = [{key: values[n] for key, values in results.items()} for n in range(len(done))]
             return {}
         # Only whole rounds are counted: the rest of one that was stopped would count its beginning again.
-        faults.check(results, batch, self._agent, state, self._config.loop.max_skipped, self._logdir)
+        faults.check(results, batch, self._agent, state, loop.max_skipped, self._logdir, self._remedies)
         state.round, self._in_round = [], False
         means = {f"train/{key}": float(np.mean(values)) for key, values in results.items()}
         return means | {"train/updates": self._updates}
+
+    @property
+    def _remedies(self) -> faults.Remedies:
+        rates = {name: self._config[name].lr for name in faults.NETWORKS}
+        return faults.Remedies(rates, self._config.precision, self._config.replay.tanh_rewards)
 
     @contextlib.contextmanager
     def _tracing(self) -> Iterator[None]:
@@ -639,7 +644,7 @@ class Run:
 
     def _write_weights(self, prefix: Path) -> None:
         if self._learns:
-            faults.check_weights(self._agent)
+            faults.check_weights(self._agent, self._remedies)
             write_weights(self._agent, prefix)
         if self._ahead or self._of_this_round:
             write_weights(self._acting, prefix.with_name(ACTING), only_networks=True)

@@ -41,13 +41,14 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
 
     Raises CommitError where the files do not fit these networks.
     """
-    trackables = _networks(agent) if only_networks else agent.checkpoint()
     try:
+        trackables, same = (_networks(agent), False) if only_networks else _as_written(agent, prefix)
         status = tf.train.Checkpoint(**trackables).read(str(prefix)).expect_partial()
         status.assert_existing_objects_matched()
-        if not only_networks:
+        if same:
             status.assert_consumed()
-            for name, trackable in trackables.items():
+        if not only_networks:
+            for name, trackable in agent.checkpoint().items():
                 if name.endswith("_optimizer"):
                     trackable.keep_rate()
         if "groups" in trackables and tuple(trackables["groups"].numpy()) != agent.action_space.groups:
@@ -55,6 +56,20 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
     # What a file that does not fit raises depends on where it does not.
     except (AssertionError, LookupError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise CommitError(f"{prefix} does not fit the networks of this run's settings ({_reason(error)})") from None
+
+
+def _as_written(agent: Dreamer | PlaNet, prefix: Path) -> tuple[dict[str, Any], bool]:
+    """What the files hold of `agent.checkpoint()`, and whether that is all: the precision may have changed since.
+
+    In float16 each optimizer has a loss scale around it.
+    """
+    names = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    scaled = any("/adam/inner_optimizer/" in name for name in names)
+    written = {
+        name: trackable.as_written(scaled) if hasattr(trackable, "as_written") else trackable
+        for name, trackable in agent.checkpoint().items()
+    }
+    return written, all(written[name] is trackable for name, trackable in agent.checkpoint().items())
 
 
 def _networks(agent: Dreamer | PlaNet) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """DeepMind Lab against a stand-in for its native module, and in one test against the module itself."""
 
-import importlib
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,20 +11,13 @@ import numpy as np
 import pytest
 
 from dreamer import envs
+from dreamer.cli import main as cli
 from dreamer.config import load
 from dreamer.envs.dmlab import ACTIONS, LEVELS, TASKS, DMLab
 from dreamer.envs.wrappers import Checked
+from dreamer.training.driver import Driver
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture
-def lab(monkeypatch):
-    """The stand-in under the name of the native module, here and in workers."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "stand_in"))
-    monkeypatch.delitem(sys.modules, "deepmind_lab", raising=False)
-    yield importlib.import_module("deepmind_lab")
-    del sys.modules["deepmind_lab"]
 
 
 def make(task="collect", **options):
@@ -41,21 +36,35 @@ def play(env, seed=0, choice=0):
 
 
 def test_the_stand_in_refuses_what_the_module_refuses(lab):
-    level = "contributed/dmlab30/rooms_watermaze"
-    with pytest.raises(TypeError):
-        lab.Lab(level, ("RGB_INTERLEAVED",))
-    with pytest.raises(TypeError):
-        lab.Lab(level, ["RGB_INTERLEAVED"], {"width": 64})
+    level, image = "contributed/dmlab30/rooms_watermaze", ["RGB_INTERLEAVED"]
+    for wrong in (
+        lambda: lab.Lab(level, tuple(image)),
+        lambda: lab.Lab(level, [7]),
+        lambda: lab.Lab(7, image),
+        lambda: lab.Lab(level, image, {"width": 64}),
+        lambda: lab.Lab(level, image, None),
+        lambda: lab.Lab(level, image, temp_folder=None),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
     with pytest.raises(ValueError, match="RGBX"):
         lab.Lab(level, ["RGBX"])
-    with pytest.raises(RuntimeError, match="nowhere"):
-        lab.Lab("nowhere", ["RGB_INTERLEAVED"])
-    game = lab.Lab(level, ["RGB_INTERLEAVED"])
+    for words in (
+        {"level": "nowhere"},
+        {"renderer": "vulkan"},
+        *({"config": {"width": w}} for w in ("0", "wide", "6")),
+    ):
+        with pytest.raises(RuntimeError):
+            lab.Lab(**{"level": level, "observations": image, **words})
+    game = lab.Lab(level, image)
     with pytest.raises(RuntimeError):
         game.observations()
-    with pytest.raises(TypeError):
-        game.reset(seed=np.int64(1))
-    game.reset(seed=1)
+    for wrong in (np.int64(1), 1.0, "1"):
+        with pytest.raises(ValueError, match="'seed' must be int or None"):
+            game.reset(seed=wrong)
+    for accepted in (-1, 2**31, True, None):
+        assert game.reset(seed=accepted) is True
+    assert game.reset(np.int64(3), seed=1) is True
     with pytest.raises(TypeError):
         game.step([0] * 7)
     for wrong in (np.zeros(7, np.int64), np.zeros(6, np.intc), np.zeros((1, 7), np.intc)):
@@ -67,6 +76,24 @@ def test_the_stand_in_refuses_what_the_module_refuses(lab):
     for call in (game.observations, lambda: game.step(np.zeros(7, np.intc))):
         with pytest.raises(RuntimeError):
             call()
+    assert game.close() is game.close() is True
+
+
+def test_a_reset_after_close_ends_the_process_of_the_module_and_never_comes_from_here(lab):
+    script = "import deepmind_lab as lab; game = lab.Lab('lt_chasm', []); game.reset(); game.close(); game.reset()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(lab.__file__).parent)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == -signal.SIGSEGV
+    env = make()
+    env.reset(0)
+    env.close()
+    with pytest.raises(envs.EnvError, match=r"reset\(\) after close\(\)"):
+        env.reset(0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_the_module_would_cut_off_is_refused(lab, seed):
+    with pytest.raises(envs.EnvError, match=f"seed {seed}: expected 0 to 2147483647"):
+        make().reset(seed)
 
 
 def test_nine_actions_as_the_release_has_them(lab):
@@ -118,7 +145,7 @@ def test_our_own_time_limit(lab):
     assert len(steps) == 4
     assert not steps[-1]["is_terminal"]
     assert lab.INSTANCES[-1].steps == [4, 4, 1]
-    np.testing.assert_array_equal(env.reset(7)["image"][0, 0], [0, 7, 0])
+    np.testing.assert_array_equal(env.reset(7)["image"][0, 0], [0, 7, 1])
 
 
 def test_levels_by_their_short_and_full_names(lab):
@@ -132,6 +159,31 @@ def test_levels_by_their_short_and_full_names(lab):
         envs.validate("dmlab", "language_select_located_object")
     with pytest.raises(envs.EnvError, match=r'does not start the level "contributed/no": .*no'):
         make("contributed/no")
+
+
+def test_names_in_folders_are_asked_of_the_levels_that_the_module_brings(installed):
+    for name in ("contributed/dmlab30/rooms_collect_good_objects_test", "lt_chasm", "tests/endless", *TASKS):
+        envs.validate("dmlab", name)
+    nearest = "the nearest valid names are contributed/dmlab30/rooms_watermaze, "
+    for wrong in ("rooms_watermaze_test", "rooms_watermase"):
+        with pytest.raises(
+            ValueError, match=f'unknown level of the installed DeepMind Lab "contributed/dmlab30/{wrong}": {nearest}'
+        ):
+            envs.validate("dmlab", f"contributed/dmlab30/{wrong}")
+    with pytest.raises(ValueError, match="valid names are contributed/dmlab30/explore_object_locations_small, "):
+        envs.validate("dmlab", "/")
+    for part in ("contributed/psychlab/factories/harlow_factory", "../levels/lt_chasm"):
+        with pytest.raises(ValueError, match="unknown level"):
+            envs.validate("dmlab", part)
+    with pytest.raises(ValueError, match='unknown task of dmlab "colect": the nearest valid names are collect, '):
+        envs.validate("dmlab", "colect")
+
+
+def test_a_level_that_there_is_not_leaves_no_folder_of_a_run(installed, tmp_path, capsys):
+    words = ["--configs", "dmlab", "debug", "--task", "contributed/dmlab30/rooms_watermaze_test"]
+    assert cli.main([*words, "--logdir", str(tmp_path / "runs" / "one")]) == 2
+    assert capsys.readouterr().err.startswith("dreamer: unknown level of the installed DeepMind Lab")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -167,9 +219,33 @@ def test_compiled_maps_are_kept_in_a_folder(lab, tmp_path):
     env = make("explore_small")
     env.reset(0), env.reset(1)
     assert lab.INSTANCES[-1].compiled == ["maze", "maze"]
-    (tmp_path / "file").touch()
-    with pytest.raises(envs.EnvError, match=r"level_cache .*/file cannot be used as a folder: File exists"):
-        make("explore_small", level_cache=str(tmp_path / "file"))
+
+
+def test_a_run_that_goes_on_says_where_an_episode_cannot_be_repeated(lab):
+    """The first episode of an environment can; a later one depends on the resets before it."""
+
+    class Walks:
+        def initial(self):
+            return None
+
+        def act(self, observation, carry, explore):
+            return one_hot(0), carry
+
+    def driver():
+        return Driver(make(), Walks(), explore=True, seed_of=lambda n: n)
+
+    first, again = driver(), driver()
+    for _ in range(4):
+        first.step()
+    assert again.restore(first.state())
+    while not first.step():
+        pass
+    for _ in range(4):
+        first.step()
+    strayed = driver()
+    assert not strayed.restore(first.state())
+    assert lab.INSTANCES[-1].steps == []  # which the first image has told already
+    assert len(strayed.cut()["reward"]) == 5
 
 
 def test_it_runs_in_a_process_of_its_own(lab):
@@ -182,7 +258,7 @@ def test_it_runs_in_a_process_of_its_own(lab):
     env.close(), env.close()
     assert lab.INSTANCES == []
     with pytest.raises(
-        envs.EnvError, match=r"failed in start: DeepMind Lab does not start the level .*: contributed/no$"
+        envs.EnvError, match=r"failed in start: DeepMind Lab does not start the level .*no level contributed/no.$"
     ):
         envs.make("dmlab", "contributed/no")
     with pytest.raises(envs.EnvError, match="renders in software, which would crash this process"):

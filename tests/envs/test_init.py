@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from dreamer import config, envs
+from dreamer import config, envs, start
 from dreamer.envs import toy
 from dreamer.envs.rendering import Rendering
 
@@ -51,10 +51,24 @@ def test_runs_of_a_task_go_by_one_name(suite, task, name):
 
 def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
-    with pytest.raises(ValueError, match=r'unknown suite "dm_control": the nearest valid names are dmc\b'):
+    with pytest.raises(ValueError, match='unknown suite "dm_control": valid names are dmc, atari, dmlab, gym, toy$'):
         envs.make("dm_control", "walker_walk")
     with pytest.raises(ValueError, match='unknown task of dmc "cartpole_swing": the nearest .* cartpole_swingup, '):
         envs.make("dmc", "cartpole_swing")
+
+
+@pytest.mark.parametrize(
+    ("suite", "task", "told"),
+    [
+        ("dmc", "grayscale", "valid names are acrobot_swingup, cartpole_balance, "),  # and not the nearest by letters
+        ("dmc", "Walker_Walk", "the nearest valid names are walker_walk, "),
+        ("atari", "ALE/Pong-v5", "the nearest valid names are pong$"),
+        ("toy", "dto", "the nearest valid names are dot$"),
+    ],
+)
+def test_names_that_are_told_are_plausible(suite, task, told):
+    with pytest.raises(ValueError, match=f'^unknown task of {suite} "{task}": {told}'):
+        envs.validate(suite, task)
 
 
 def test_every_key_of_the_config_belongs_to_a_suite():
@@ -112,6 +126,21 @@ def test_renders_beside_tensorflow():
             env.step(np.ones(2, np.float32))
     finally:
         env.close()
+
+
+@pytest.mark.parametrize("value", ["off", "glfw", "foo"])
+def test_a_mujoco_gl_that_renders_nothing_matters_only_to_what_renders_with_opengl(value, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", value)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    env = envs.make("gym", "gym_examples:Image-v0")
+    assert env.reset(0)["is_first"]
+    env.close()
+    for words in (["toy"], ["atari"], ["gym"]):
+        start.check_task(config.load(words, {"task": "gym_examples:Image-v0"} if words == ["gym"] else {}))
+    if value != "glfw":  # which is one, and fails where it renders
+        with pytest.raises(start.UsageError, match=f"^MUJOCO_GL is '{value}'.*: expected egl, osmesa, glfw, or unset$"):
+            start.check_task(config.load(["dmc"]))
 
 
 def test_software_rendering_in_this_process_is_refused(monkeypatch):

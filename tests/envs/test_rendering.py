@@ -5,7 +5,7 @@ import pytest
 
 from dreamer.envs import rendering
 from dreamer.envs.core import EnvError
-from dreamer.envs.rendering import Rendering, choose
+from dreamer.envs.rendering import Rendering, choose, choose_leniently
 
 
 @pytest.fixture
@@ -65,9 +65,38 @@ def test_mujoco_gl_decides_under_auto(probes, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     assert choose().backend == "osmesa"
     assert choose("egl").backend == "egl"
-    monkeypatch.setenv("MUJOCO_GL", "off")
-    with pytest.raises(ValueError, match='MUJOCO_GL is "off": expected egl, osmesa, glfw, or unset'):
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("foo", "'foo'"), ("off", "'off', which turns rendering off"), ("0", "'0', which turns rendering off")],
+)
+def test_a_mujoco_gl_that_is_no_platform_counts_only_where_something_must_render(probes, monkeypatch, value, told):
+    answers, asked = probes
+    answers["osmesa"] = ("Mesa", "softpipe")
+    monkeypatch.setenv("MUJOCO_GL", value)
+    with pytest.raises(ValueError, match=f"^MUJOCO_GL is {told}: expected egl, osmesa, glfw, or unset$"):
         choose()
+    assert asked == []
+    assert choose("osmesa").backend == "osmesa"
+    assert choose_leniently().backend == "osmesa"
+    assert choose_leniently("egl") is None  # the user's word
+
+
+def test_glfw_without_a_display_says_that_the_variable_is_why(probes, monkeypatch):
+    answers, asked = probes
+    answers["egl"] = ("Mesa", "softpipe")
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    told = "Nothing else was tried, since MUJOCO_GL names it: unset, one tries egl and osmesa too"
+    with pytest.raises(EnvError, match=f"glfw: library not found.*{told}$"):
+        choose()
+    assert asked == ["glfw"]
+    assert choose_leniently().backend == "egl"
+    del answers["egl"]
+    rendering._choose.cache_clear()
+    assert choose_leniently() is None
+    with pytest.raises(EnvError, match="since env.renderer names it: auto tries egl and glfw too$"):
+        choose("osmesa")
 
 
 def test_nothing_works_names_the_packages_in_one_line(probes):
@@ -100,4 +129,5 @@ def test_variables_name_the_platform(monkeypatch):
     osmesa = Rendering("osmesa", "llvmpipe", software=True)
     assert osmesa.variables == {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "LP_NUM_THREADS": "0"}
     monkeypatch.setenv("LP_NUM_THREADS", "8")
-    assert Rendering("glfw", "x", software=False).variables == {"MUJOCO_GL": "glfw", "LP_NUM_THREADS": "8"}
+    glfw = Rendering("glfw", "x", software=False)
+    assert glfw.variables == {"MUJOCO_GL": "glfw", "PYOPENGL_PLATFORM": "", "LP_NUM_THREADS": "8"}

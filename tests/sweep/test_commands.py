@@ -134,6 +134,10 @@ def test_one_run_by_its_number_is_trained_in_this_process(worked, monkeypatch, c
         ["--configs", "toy", "debug", "--task=dot", "--seed=1", "--logdir=runs/toy_dot/dreamer/1"],
     ]
     assert "there are the runs 0 to 1" in complaint(capsys, [*WORDS, "--index", "2"])
+    for option in (["--workers", "2"], ["--report"], ["--retries", "0"], ["--gpus", "0"]):
+        told = f"{option[0]} does not go with --index, which trains one run in this process and ends"
+        assert told in complaint(capsys, [*WORDS, "--index", "1", *option])
+    assert len(started) == 1
     assert cli.main([*WORDS, "--index", "1", "--dry-run"]) == 0
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
         ["1", "toy_dot/dreamer/1"],

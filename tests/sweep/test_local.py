@@ -46,6 +46,20 @@ def work(tmp_path, monkeypatch):
     return run
 
 
+def test_a_log_that_cannot_be_written_ends_its_own_run_alone(tmp_path):
+    jobs = plan.plan(["toy"], {}, seeds=range(2), out=tmp_path)
+    logs = tmp_path / "logs"
+    engines.log_of(jobs[0], logs).mkdir(parents=True)
+    queue = local.Queue(jobs, 3, [{}], logs)
+    queue.start()
+    assert queue.outcomes[0].state == "failed"
+    assert queue.outcomes[0].reason == f"cannot be started: {engines.log_of(jobs[0], logs)}: Is a directory"
+    assert queue.outcomes[1].state == "running"
+    queue.stop(again=True)
+    for _, process in queue._running.values():
+        process.wait()
+
+
 def test_faults_are_tried_again_so_often_and_bad_input_is_not(work):
     outcomes, starts = work([[0], [1, 0], [1, 1, 0], [2, 0], [137, 143]])
     broke = "it broke"

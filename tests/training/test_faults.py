@@ -21,10 +21,15 @@ def batch(reward=1.0):
     )
 
 
-def check(state, tmp_path, limit=5, reward=1.0, **skipped):
+def remedies(precision="bfloat16", tanh_rewards=False):
+    return faults.Remedies({"model": 6e-4, "actor": 8e-5, "value": 8e-5}, precision, tanh_rewards)
+
+
+def check(state, tmp_path, limit=5, reward=1.0, given=None, **skipped):
     results = {f"{name}_skipped": np.array(values, np.float32) for name, values in skipped.items()}
     results["model_loss"] = np.array([np.nan] * len(next(iter(results.values()))), np.float32)
-    faults.check(results, batch(reward)._replace(is_first=np.zeros((2, 3), bool)), AGENT, state, limit, tmp_path)
+    drawn = batch(reward)._replace(is_first=np.zeros((2, 3), bool))
+    faults.check(results, drawn, AGENT, state, limit, tmp_path, given or remedies())
 
 
 def test_only_updates_in_a_row_count_also_over_rounds(tmp_path):
@@ -52,16 +57,32 @@ def test_the_error_names_what_was_not_finite_and_keeps_the_batch(tmp_path):
     line = str(error.value)
     assert "gradient of the value" in line
     assert "not finite: model_loss" in line
-    assert "lower --value.lr" in line
-    assert "--resume.allow precision value.lr" in line
+    assert "the same command with --value.lr 3e-05 --resume.allow value.lr goes on from it" in line
     assert "\n" not in line
     with np.load(tmp_path / "faults" / "00000040.npz", allow_pickle=False) as kept:
         assert set(kept.files) == set(Batch._fields)
 
 
 def test_huge_rewards_get_the_advice_that_helps(tmp_path):
-    with pytest.raises(faults.TrainingError, match=r"largest reward of the batch 1e\+20.*scale them down"):
+    told = (
+        r"largest reward of the batch 1e\+20.*with --replay.tanh_rewards true --resume.allow replay.tanh_rewards goes"
+    )
+    with pytest.raises(faults.TrainingError, match=told):
         check(State(), tmp_path, reward=1e20, model=[1] * 6)
+    with pytest.raises(faults.TrainingError, match="with --model.lr 0.0002 --resume.allow model.lr goes on"):
+        check(State(), tmp_path, reward=1e20, model=[1] * 6, given=remedies(tanh_rewards=True))
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [
+        ("float16", "with --precision float32 --resume.allow precision goes on from it"),
+        ("bfloat16", "--resume.allow actor.lr goes on from it; so does --precision float32 --resume.allow precision"),
+        ("float32", "with --actor.lr 3e-05 --resume.allow actor.lr goes on from it"),
+    ],
+)
+def test_the_remedy_depends_on_the_precision(precision, told):
+    assert remedies(precision).words("actor").endswith(told)
 
 
 def test_weights_that_are_not_finite_are_not_written():
@@ -69,10 +90,10 @@ def test_weights_that_are_not_finite_are_not_written():
     network.build((None, 1))
     network.kernel.assign([[1.0, np.inf]])
     agent = types.SimpleNamespace(checkpoint=lambda: {"updates": tf.Variable(3), "actor": network})
-    with pytest.raises(faults.TrainingError, match="a weight of actor is NaN or infinite"):
-        faults.check_weights(agent)
+    with pytest.raises(faults.TrainingError, match="a weight of the actor is NaN or infinite"):
+        faults.check_weights(agent, remedies())
     network.kernel.assign([[1.0, 2.0]])
-    faults.check_weights(agent)
+    faults.check_weights(agent, remedies())
 
 
 @pytest.mark.parametrize(

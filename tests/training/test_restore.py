@@ -76,6 +76,38 @@ def test_weights_come_from_the_checkpoint_and_draws_from_the_seed(run, tmp_path)
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize("method", ["dreamer", "planet"])
+@pytest.mark.parametrize(("before", "after"), [("mixed_float16", "float32"), ("float32", "mixed_float16")])
+def test_a_run_goes_on_in_another_precision(run, tmp_path, precision, method, before, after):
+    """In float16 the optimisers have a loss scale around them, which the checkpoint has then, too."""
+    run = run.replace(method=method)
+    precision(before)
+    saved = build_agent(run, SPACE, seed=1)
+    for optimizer in saved.optimizers.values():
+        scaled = hasattr(optimizer.adam, "inner_optimizer")
+        adam = optimizer.adam.inner_optimizer if scaled else optimizer.adam
+        assert scaled == (before == "mixed_float16")
+        for number, variable in enumerate(adam.variables):
+            variable.assign(tf.cast(tf.fill(variable.shape, number + 3), variable.dtype))
+    saved.updates.assign(7)
+    restore.write_weights(saved, tmp_path / "weights")
+    precision(after)
+    agent = build_agent(run, SPACE, seed=2)
+    restore.read_weights(agent, tmp_path / "weights")
+    assert int(agent.updates) == 7
+    for name, optimizer in agent.optimizers.items():
+        theirs = saved.optimizers[name]
+        for variable, other in zip(optimizer._variables, theirs._variables, strict=True):
+            np.testing.assert_array_equal(variable, other)
+        ours, before_it = (getattr(of.adam, "inner_optimizer", of.adam) for of in (optimizer, theirs))
+        for variable, other in zip(ours.variables, before_it.variables, strict=True):
+            rate = variable is ours.learning_rate
+            assert variable.shape == other.shape
+            assert rate or np.array_equal(variable, other)
+        if after == "mixed_float16":
+            assert float(optimizer.adam.dynamic_scale) == 2.0**15
+
+
 def test_reading_leaves_every_file_alone(run, tmp_path):
     save(run, tmp_path, seed=0)
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")}

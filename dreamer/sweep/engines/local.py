@@ -87,7 +87,13 @@ class Queue:
                 self.outcomes[job.number] = Outcome(status.FINISHED)
                 continue
             slot = self._free[0]
-            self._running[slot] = job, start(job, self._logs, self._slots[slot], Path.cwd())
+            try:
+                process = start(job, self._logs, self._slots[slot], Path.cwd())
+            except OSError as error:  # its log cannot be written, for instance, which is nothing to the others
+                where = f"{error.filename}: " if error.filename else ""
+                self.outcomes[job.number] = Outcome(FAILED, f"cannot be started: {where}{error.strerror}")
+                continue
+            self._running[slot] = job, process
             self._free.pop(0)
             self.outcomes[job.number] = Outcome(status.RUNNING)
         return begun
