@@ -24,8 +24,7 @@ def build_agent(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Sp
 
 def shared(config: Keys, seed: int) -> dict[str, Any]:
     """The keyword arguments that all agents with a world model take."""
-    sections: dict[str, Any] = {name: dict(config[name]) for name in ("model", "optimizer", "explore")}
-    del sections["model"]["inputs"]  # which of what an environment observes; it has become Spaces by now
+    sections = {name: config[name] for name in ("model", "optimizer", "explore")}
     loss_scale = keras.config.dtype_policy().compute_dtype == "float16"
     # What `auto` comes to is known where training begins (training/xla.py); nothing else has a training step.
     return sections | {"seed": seed, "loss_scale": loss_scale, "xla": config.xla == "true"}

@@ -63,6 +63,7 @@ class Dreamer:
         xla: bool = False,
     ):
         model, actor, value = dict(model), dict(actor), dict(value)
+        model.pop("inputs", None)  # Names, of which `inputs` has the Spaces.
         learning_rates = {"model": model.pop("lr"), "actor": actor.pop("lr"), "value": value.pop("lr")}
         learning_rates["probe"] = learning_rates["model"]
         self._horizon, self._bootstrap = behavior["horizon"], behavior["bootstrap"]

@@ -44,6 +44,7 @@ class PlaNet:
         xla: bool = False,
     ):
         model = dict(model)
+        model.pop("inputs", None)  # Names, of which `inputs` has the Spaces.
         lr = model.pop("lr")
         self.action_space, self.inputs = action_space, dict(inputs)
         self._planner, self._noise = dict(planner), explore["noise"]

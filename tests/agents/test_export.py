@@ -64,8 +64,8 @@ def export(tmp_path_factory):
 @pytest.mark.parametrize(("task", "method"), [(task, "dreamer") for task in SPACES] + [("dot", "planet")])
 def test_the_example_acts_as_the_agent_does_without_this_package(export, tmp_path, task, method):
     run, out = export(task, method)
-    np.save(tmp_path / "images.npy", IMAGES)
-    command = [sys.executable, "-c", ALONE, out / "example.py", tmp_path / "images.npy"]
+    np.savez(tmp_path / "episode.npz", image=IMAGES)
+    command = [sys.executable, "-c", ALONE, out / "example.py", tmp_path / "episode.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     alone = [[float(word) for word in line.split()] for line in done.stdout.splitlines()]

@@ -106,7 +106,7 @@ def test_a_plan_adds_up_the_rewards_of_all_its_steps(make_planet, monkeypatch):
         "dreamer.agents.planet.plan",
         lambda evaluate, noise, seeds, best: [seen.append(evaluate(noise[0], seeds[0])), noise[0, :, 0]][1],
     )
-    agent.evaluate.python_function(images(2), tf.ones([2], bool), carry_of(agent, 2))
+    agent.evaluate.python_function({"image": images(2)}, tf.ones([2], bool), carry_of(agent, 2))
     np.testing.assert_array_equal(seen[0], np.full([2, 4], 3.0))
 
 
@@ -119,7 +119,7 @@ def test_exploring_adds_noise_and_evaluating_does_not(make_planet, steer):
     inside = np.abs(wanted) < 0.5
     assert inside.any()
     for policy, spread in ((agent.evaluate, 0.0), (agent.explore, 0.2)):
-        action, (_, carried) = policy(image, is_first, carry_of(agent, count))
+        action, (_, carried) = policy({"image": image}, is_first, carry_of(agent, count))
         np.testing.assert_allclose(np.std(action, 0)[inside], spread, atol=0.04)
         np.testing.assert_allclose(np.mean(action, 0)[inside], wanted[inside], atol=0.06)
         np.testing.assert_array_equal(carried, action, "the model must see the action that was taken")

@@ -77,7 +77,7 @@ def test_every_key_of_the_config_belongs_to_a_suite():
         parameters = set(inspect.signature(suite.constructor).parameters)
         assert set(suite.options) | {"task"} <= parameters
         options |= set(suite.options)
-    assert set(config.load().env.keys()) | {"training"} == options | {"renderer", "worker"} | {
+    assert set(config.load().env.keys()) | {"training", "images"} == options | {"renderer", "worker"} | {
         "timeout",
         "start_timeout",
         "retries",
