@@ -6,26 +6,27 @@ import pytest
 from dreamer import demo
 from dreamer.results import video
 
+TASK = "cheetah_run"
+RUN = demo.OUT / TASK
 LINES = (
     "random policy         12.3   mean of 3 episodes",
     "first evaluation      20.0   after 3,000 frames, mean of 2 episodes",
     "last evaluation      345.6   after 20,000 frames, mean of 2 episodes",
-    "published            961.7   Dreamer, after 5,000,000 frames",
-    "best known           968.3   D4PG, after 100,000,000 frames",
+    "published            894.6   Dreamer, after 5,000,000 frames",
     "20,000 frames and 1,700 updates in 10 min on a CPU, 2 cores, bfloat16.",
     "What the world model imagines is better than repeating the last image from imagined step 2 of 3 on.",
     "runs/demo/curve.png",
     "runs/demo/episode.mp4",
     "runs/demo/open-loop.gif",
-    "runs/demo/walker_walk     everything else",
+    "runs/demo/cheetah_run     everything else",
 )
 
 
-def finished_run(run, task="walker_walk"):
+def finished_run(run, task="dmc_cheetah_run"):
     """A run as training leaves it: everything that the demo looks at."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "random.json").write_text(json.dumps({"mean": 12.34, "std": 1.0, "episodes": 3}))
-    scores = {"task": f"dmc_{task}", "method": "dreamer", "seed": 0, "xs": [3000, 20_000], "ys": [20.0, 345.6]}
+    scores = {"task": task, "method": "dreamer", "seed": 0, "xs": [3000, 20_000], "ys": [20.0, 345.6]}
     (run / "scores.json").write_text(json.dumps(scores))
     (run / "config.yaml").write_text("loop:\n  eval_episodes: 2\n")
     machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": [], "precision": "bfloat16"}
@@ -52,45 +53,44 @@ def commands(tmp_path, monkeypatch):
 
     def train(command):
         words.append(command)
-        finished_run(demo.OUT / demo.TASK)
+        finished_run(RUN)
         return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "TASK", "walker_walk")
     monkeypatch.setattr(demo, "command", train)
     return words
 
 
 def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
-    assert demo.main(["--seed", "5"]) == 0
-    words = ["train", "--configs", *demo.OVERLAYS, "--task", "walker_walk", "--steps", str(demo.STEPS)]
-    assert commands == [[*words, "--logdir", str(demo.OUT / demo.TASK), "--seed", "5"]]
+    assert demo.main([TASK, "--seed", "5"]) == 0
+    words = ["train", "--configs", "dmc", "small", "--task", TASK, "--steps", "20000"]
+    assert commands == [[*words, "--logdir", str(RUN), "--seed", "5"]]
     text = capsys.readouterr().out
     places = [text.find(line) for line in LINES]
     assert -1 not in places, LINES[places.index(-1)]
     assert places == sorted(places)
     assert (demo.OUT / "curve.png").stat().st_size > 5000
     for kind in ("episode.mp4", "open-loop.gif"):
-        newest = demo.OUT / demo.TASK / "videos" / f"0000020000-{kind}"
+        newest = RUN / "videos" / f"0000020000-{kind}"
         assert (demo.OUT / kind).read_bytes() == newest.read_bytes()
 
 
 def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys):
-    demo.main([])
+    demo.main([TASK])
     first, *_ = capsys.readouterr().out.splitlines()
-    assert all(word in first for word in ("walker_walk", f"{demo.STEPS:,} frames", "minutes"))
-    demo.main([])
-    assert "Training" not in capsys.readouterr().out
+    assert all(word in first for word in ("to run", "20,000 frames", "10 minutes on 2 cores"))
+    demo.main([TASK])
+    assert "learns" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "missing", ["random.json", "open_loop.jsonl", "machines.jsonl", "metrics.jsonl", "config.yaml"]
 )
 def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, monkeypatch, capsys, missing):
-    finished_run(demo.OUT / demo.TASK)
-    (demo.OUT / demo.TASK / missing).unlink()
+    finished_run(RUN)
+    (RUN / missing).unlink()
     monkeypatch.setattr(demo, "command", lambda words: 0)
-    assert demo.main([]) == 0
+    assert demo.main([TASK]) == 0
     text = capsys.readouterr().out
     assert "345.6" in text
     assert ("random policy" in text) == (missing != "random.json")
@@ -99,29 +99,54 @@ def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, m
 
 
 def test_a_run_without_videos_is_summarised_too(commands, monkeypatch, capsys):
-    finished_run(demo.OUT / demo.TASK)
-    for path in (demo.OUT / demo.TASK / "videos").iterdir():
+    finished_run(RUN)
+    for path in (RUN / "videos").iterdir():
         path.unlink()
     monkeypatch.setattr(demo, "command", lambda words: 0)
-    assert demo.main([]) == 0
+    assert demo.main([TASK]) == 0
     assert "episode.mp4" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("task", "named"), [("dog_run", []), ("cheetah_run", ["published"])])
+@pytest.mark.parametrize(
+    ("task", "named"),
+    [
+        ("dmc_dog_run", []),
+        ("dmc_cheetah_run", ["published"]),
+        ("dmc_walker_walk", ["published", "best known"]),
+        ("toy_dot", ["best possible"]),
+    ],
+)
 def test_best_is_named_once_and_only_where_something_was_published(commands, monkeypatch, capsys, task, named):
-    monkeypatch.setattr(demo, "command", lambda words: finished_run(demo.OUT / demo.TASK, task=task) or 0)
-    assert demo.main([]) == 0
+    monkeypatch.setattr(demo, "command", lambda words: finished_run(RUN, task=task) or 0)
+    assert demo.main([TASK]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[1] for line in lines if line.startswith(("  published", "  best known"))] == named
+    assert [line.split("  ")[1] for line in lines if line.startswith(("  published", "  best"))] == named
+
+
+def test_without_a_name_it_is_the_dot_whose_best_return_is_known(commands, monkeypatch, capsys):
+    """By hand: frames on the way from 0.3 away bring 0 at 0.2 and 1 from 0.1 on, of 25 in all."""
+    monkeypatch.setattr(demo, "command", lambda words: finished_run(demo.OUT / words[5], task="toy_dot") or 0)
+    assert demo.main(["--seed", "1"]) == 0
+    # 121 starts, by their distance d in steps of 0.1: frames 1 .. d - 2 give nothing, the others 1.
+    starts = [max(abs(x - 5), abs(y - 5)) for x in range(11) for y in range(11)]
+    best = sum(25 - max(0, distance - 2) for distance in starts) / 121
+    assert f"best possible         {best:.1f}   the shortest way" in capsys.readouterr().out
+    assert (demo.OUT / "dot").is_dir()
+
+
+def test_a_demo_that_is_none_is_refused(commands, capsys):
+    assert demo.main(["dots"]) == 2
+    assert capsys.readouterr().err == "dreamer: no demo dots: expected dot or cheetah_run\n"
+    assert commands == []
 
 
 def test_a_demo_that_stops_says_nothing_more(commands, monkeypatch, capsys):
     monkeypatch.setattr(demo, "command", lambda words: 130)
-    assert demo.main([]) == 130
+    assert demo.main([TASK]) == 130
     assert "evaluation" not in capsys.readouterr().out
 
 
 def test_a_demo_without_evaluation_ends_in_one_line(commands, monkeypatch, capsys):
     monkeypatch.setattr(demo, "command", lambda words: 0)
-    assert demo.main([]) == 1
+    assert demo.main([TASK]) == 1
     assert ": No such file or directory" in capsys.readouterr().err

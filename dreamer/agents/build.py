@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from dreamer.keys import Keys
 from dreamer.nets import device
-from dreamer.types import PIXELS, ActionSpace, Space
+from dreamer.nets.layers import encoder_sides
+from dreamer.types import IMAGE, PIXELS, ActionSpace, Space
 
 
 def build_agent(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Space] = PIXELS, *, seed: int) -> Any:
@@ -20,6 +21,13 @@ def build_agent(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Sp
     where this one cannot act so.
     """
     return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, inputs, seed=seed)
+
+
+def encoding_layers(config: Keys, inputs: Mapping[str, Space]) -> int:
+    """How many layers of a world model embed what is seen; their variables are its first ones."""
+    images = len(encoder_sides(inputs[IMAGE].shape[0])) if IMAGE in inputs else 0
+    vectors = config.model.vector_layers + 1 if set(inputs) - {IMAGE} else 0
+    return images + vectors
 
 
 def shared(config: Keys, seed: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ FINAL_STYLES: dict[str, dict[str, Any]] = {
     "planet": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (14, 4))},
     "d4pg": {"color": "#666666", "linewidth": 1, "linestyle": (0, (1, 1.6))},
     "a3c": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (6, 2, 1, 2))},
+    "best possible": {"color": "#666666", "linewidth": 0.8, "linestyle": (0, (14, 4))},  # of the toy task, in the demo
 }
 
 
@@ -160,7 +161,7 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
         if method not in final:
             continue
         name, frames, _ = published.methods[method]
-        text = f"{name}, {curves.human(frames)} frames"
+        text = f"{name}, {curves.human(frames)} frames" if frames else name
         lines.append((final[method], panel.axhline(final[method], zorder=1.6, label=text, **FINAL_STYLES[method])))
     return lines
 

@@ -229,6 +229,8 @@ class Run:
         self._logger.settings(config.flat())
         compiled = xla.settle(self._agent, config, self._logdir, self._progress.message) if self._learns else {}
         note = self._envs[0].note
+        if note and self._learns and set(self._envs[0].observation_spaces) - set(inputs):
+            note = f"{note} Of these the agent sees {', '.join(inputs)} and nothing else (--model.inputs)."
         machine.record(self._logdir, self._state.frames, compiled | ({"environment": note} if note else {}))
         for name, count in self._logger.lost().items():
             self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")

@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from dreamer import keys
 from dreamer.agents import RunError
-from dreamer.agents.build import build_agent
+from dreamer.agents.build import build_agent, encoding_layers
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
-from dreamer.nets.layers import encoder_sides
 from dreamer.run import layout, legacy
 from dreamer.run.commits import WEIGHTS, CommitError, Commits
-from dreamer.types import IMAGE, PIXELS, ActionSpace, Space
+from dreamer.types import PIXELS, ActionSpace, Space
 
 _GROUPS = "groups/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -108,9 +107,8 @@ def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Spa
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = reader.get_variable_to_shape_map()
-        convolutions = len(encoder_sides(inputs[IMAGE].shape[0])) if IMAGE in inputs else 0
-        layers = convolutions + (config.model.vector_layers + 1 if set(inputs) - {IMAGE} else 0)
-        kernel = shapes[f"model_optimizer/_variables/{2 * layers}/.ATTRIBUTES/VARIABLE_VALUE"]
+        first = 2 * encoding_layers(config, inputs)  # a kernel and a bias for each layer before
+        kernel = shapes[f"model_optimizer/_variables/{first}/.ATTRIBUTES/VARIABLE_VALUE"]
         actions = kernel[0] - config.model.stoch
         if not any(name.startswith("actor_optimizer/") for name in shapes):  # who plans, plans continuous actions
             return ActionSpace(actions, discrete=False)

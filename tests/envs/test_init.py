@@ -93,8 +93,9 @@ def test_a_suite_gets_its_own_options_only(monkeypatch):
         monkeypatch.setitem(envs.SUITES, name, envs.SUITES[name]._replace(constructor=recorder, rendering="none"))
         envs.make(name, envs.SUITES[name].tasks[0], training=True, **config.load().env)
     dmc, dot, atari = made
-    assert dmc == {"task": "acrobot_swingup", "action_repeat": 2, "time_limit": 1000, "camera": -1, "shadow_map": 0}
-    assert dot == {"task": "dot", "action_repeat": 2, "time_limit": 1000}
+    both = {"action_repeat": 2, "time_limit": 1000, "size": 64, "images": True}
+    assert dmc == {"task": "acrobot_swingup", **both, "camera": -1, "shadow_map": 0}
+    assert dot == {"task": "dot", **both}
     assert atari["training"] is atari["life_loss"] is True
     assert not {"camera", "shadow_map", "hold_out"} & set(atari)
 
