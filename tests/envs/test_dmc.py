@@ -30,7 +30,7 @@ for task in TASKS[::ORDER]:
         "flags": [[bool(step[key]) for key in ("is_first", "is_last", "is_terminal")] for step in first],
         "rewards": [float(step["reward"]) for step in first],
         "spaces": {key: [list(space.shape), space.dtype] for key, space in env.observation_spaces.items()},
-        "actions": list(env.action_space),
+        "actions": [env.action_space.size, env.action_space.discrete],
     }
     env.close()
 assert "tensorflow" not in sys.modules
