@@ -74,7 +74,6 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--steps", "many"], "--steps: expected a whole number (>= 1), got many (command line)"),
         (["--config", "dmc"], "unknown option --config: did you mean --configs?"),
         (["--log_dir", "a"], "unknown option --log_dir: did you mean --logdir?"),
-        (["--env.size", "64"], "unknown key --env.size (command line): `dreamer configs` lists all keys"),
         (["--env.grayscale", "true"], "`dreamer configs` lists all keys"),
         (
             ["--configs", "gym", "--task", "ALE/Pong-v5"],
@@ -418,13 +417,21 @@ def test_eval_and_imagine_hand_the_run_and_their_options_on(inspected):
     calls, _, _ = inspected
     saved = config.load_file("run/config.yaml")
     assert cli.main(["eval", "--logdir", "run"]) == 0
-    assert cli.main(["eval", "--logdir", "run", "--episodes", "4", "--seed", "9", "--video", "x/y.mp4"]) == 0
+    assert (
+        cli.main(["eval", "--logdir", "run", "--episodes", "4", "--seed", "9", "--video", "x/y.mp4", "--envs.count=3"])
+        == 0
+    )
     assert cli.main(["imagine", "--logdir", "run", "--out", "a.gif"]) == 0
     words = ["--episodes", "2", "--horizon", "99", "--seed", "9", "--precision", "float32", "--env.worker", "false"]
     assert cli.main(["imagine", "--logdir", "run", "--out", "a.mp4", *words, "--best"]) == 0
+    played = {"agent": None, "at_once": None}
     assert calls == [
-        (saved, Path("run"), {"episodes": 10, "seed": 0, "best": False, "video_path": None, "agent": None}),
-        (saved, Path("run"), {"episodes": 4, "seed": 9, "best": False, "video_path": Path("x/y.mp4"), "agent": None}),
+        (saved, Path("run"), {"episodes": 10, "seed": 0, "best": False, "video_path": None, **played}),
+        (
+            saved,
+            Path("run"),
+            {"episodes": 4, "seed": 9, "best": False, "video_path": Path("x/y.mp4"), **played, "at_once": 3},
+        ),
         (saved, Path("run"), {"episodes": 5, "horizon": 45, "seed": 0, "best": False, "out": Path("a.gif")}),
         (
             saved.replace(**{"precision": "float32", "env.worker": False}),

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import dreamer
-from dreamer import config, seeds
+from dreamer import config, library, seeds
 from dreamer.agents.build import build_agent
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.run.commits import CommitError, Commits
 from dreamer.run.lock import exclusive
-from dreamer.training import inspection
+from dreamer.training import inspection, loop
 from dreamer.training.restore import write_weights
 from dreamer.types import ActionSpace
 
@@ -231,6 +231,13 @@ def test_weights_of_other_settings_are_a_fault(runs, tmp_path):
     config.load(["toy", "debug"], {"actor.layers": 2}).save(tmp_path / "config.yaml")
     with pytest.raises(CommitError, match="does not fit the networks of this run's settings"):
         dreamer.load(tmp_path)
+
+
+def test_training_tells_of_hardware_that_is_not_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(library.start, "note_on_devices", lambda: "a GPU is hidden")
+    monkeypatch.setattr(loop, "work", lambda *arguments, **options: "done")
+    dreamer.train(["toy", "debug"], tmp_path, precision="float32")
+    assert capsys.readouterr().out.splitlines() == ["a GPU is hidden", "precision float32: as asked for", "done"]
 
 
 def test_training_is_that_of_the_command(tmp_path, capsys):

@@ -21,6 +21,13 @@ def evaluate(words: list[str]) -> int:
     """`dreamer eval`."""
     parser = _run_parser("eval", "Play episodes with the newest checkpoint's mode actions: returns, as text and JSON.")
     parser.add_argument("--episodes", type=to_positive, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument(
+        *("--envs.count",),
+        dest="at_once",
+        type=to_positive,
+        metavar="N",
+        help="play so many of them at once, each with draws of its own (default: one after another)",
+    )
     parser.add_argument("--video", type=to_path, metavar="FILE.mp4", help="the first 12 of them, side by side")
     parser.add_argument(
         "--agent", choices=[PLANNER], help="plan every action in the world model, instead of asking the actor"
@@ -34,7 +41,8 @@ def evaluate(words: list[str]) -> int:
     if plans and args.agent is None:
         raise UsageError(f"--{next(iter(plans))} is about plans: it goes with --agent {PLANNER}")
     run = _open_run(args, args.video, (".mp4",))
-    return _inspect("evaluate", config.load([], run.flat() | plans), args, video_path=args.video, agent=args.agent)
+    run = config.load([], run.flat() | plans)
+    return _inspect("evaluate", run, args, video_path=args.video, agent=args.agent, at_once=args.at_once)
 
 
 def imagine(words: list[str]) -> int:

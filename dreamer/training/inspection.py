@@ -7,9 +7,12 @@ the run and leave it alone, apart from evaluation.json, so that it may well be t
 import contextlib
 import json
 import os
+import queue
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +23,7 @@ from tqdm import tqdm
 
 from dreamer import envs, keys, seeds
 from dreamer.agents import PLANNER, RunError, inputs_of, sees_images, variant
+from dreamer.agents.random import Random
 from dreamer.config import Config
 from dreamer.results import vectors, video
 from dreamer.run import layout
@@ -56,11 +60,14 @@ def evaluate(
     best: bool = False,
     video_path: Path | None = None,
     agent: str | None = None,
+    at_once: int | None = None,
 ) -> None:
     """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
 
     video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers. agent: the
     method that acts with the run's networks, PLANNER, instead of the run's own; its JSON file has a name of its own.
+    at_once: so many are played at the same time, see _play_together; None plays one after another, each of which goes
+    on with the draws of the one before.
     Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
     """
     if agent == PLANNER:
@@ -72,7 +79,9 @@ def evaluate(
     returns, lengths = [], []
     shown: list[tuple[np.ndarray, np.ndarray]] = []
     with _restored(config, logdir, seed, best, agent) as run:
-        for episode in _play(run, config, episodes, seed):
+        for episode in (
+            _play_together(run, config, episodes, seed, at_once) if at_once else _play(run, config, episodes, seed)
+        ):
             returns.append(episode_return(episode))
             lengths.append(len(episode["reward"]) - 1)
             if video_path and len(shown) < SHOWN:
@@ -89,6 +98,7 @@ def evaluate(
         "best": run.best,
         "precision": keras.config.dtype_policy().compute_dtype,
         "eval_seed": seed,
+        **({"envs.count": at_once} if at_once else {}),
         **statistics,
         "returns": returns,
         "lengths": lengths,
@@ -164,9 +174,14 @@ def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> 
     return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
 
 
+def _environment(config: Config, *, beside: bool = False) -> contextlib.closing[envs.Checked]:
+    seen = {"images": sees_images(config), **config.env}
+    return contextlib.closing(envs.make(config.suite, config.task, beside=beside, **seen))
+
+
 @contextlib.contextmanager
 def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str | None = None) -> Iterator[Restored]:
-    with contextlib.closing(envs.make(config.suite, config.task, images=sees_images(config), **config.env)) as env:
+    with _environment(config) as env:
         agent, frames, is_best = restore_agent(
             config.replace(method=acting) if acting else config,
             logdir,
@@ -189,21 +204,98 @@ def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str |
 def _play(run: Restored, config: keys.Keys, count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield `count` episodes of mode actions, and say how each one ended; `seed` decides them all."""
     driver = Driver(run.env, run.agent, explore=False, seed_of=lambda n: seeds.derive(seed, "inspect_episode", n))
-    longest = -(-config.env.time_limit // config.env.action_repeat)
-    # disable=None: a bar on a terminal only; what is printed about the episodes shows the progress elsewhere.
-    # Sizes are given because tqdm would draw nothing on a terminal that says it has no rows, as under Docker.
-    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
-    with tqdm(total=count * longest, unit=" steps", leave=False, disable=None, **size) as bar:
+    with _bar(config, count) as bar:
         for number in range(1, count + 1):
             bar.set_description(f"episode {number}/{count}")
             while not (episode := driver.step()):
                 bar.update()
             bar.update()
-            steps = len(episode["reward"]) - 1
-            bar.total += steps - longest
-            played = f"episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}"
-            _say(f"  {played}  {counted(steps, 'step')}")
+            _tell(bar, config, number, count, episode)
             yield episode
+
+
+def _play_together(
+    run: Restored, config: Config, count: int, seed: int, at_once: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield `count` episodes of mode actions in their order, of which `at_once` are played at the same time.
+
+    Each in an environment in a process of its own, at which a thread waits; the agent acts for one at a time, with
+    draws that belong to the episode. So an episode is the same however many are played beside it, where it depends on
+    its seed alone: those of DeepMind Lab depend on earlier ones of their environment too.
+    """
+    free: queue.SimpleQueue[envs.Env] = queue.SimpleQueue()
+    acting, left, learned = threading.Lock(), threading.Event(), hasattr(run.agent, "random")
+
+    def play(number: int) -> dict[str, np.ndarray]:
+        env = free.get()
+        try:
+            draws = seeds.derive(seed, "inspect_agent", number)
+            own = _WithDraws(run.agent, acting, draws) if learned else Random(env.action_space, seed=draws)
+            driver = Driver(env, own, explore=False, seed_of=lambda _: seeds.derive(seed, "inspect_episode", number))
+            while not left.is_set():
+                episode = driver.step()
+                with acting:
+                    bar.update()
+                if episode:
+                    return episode
+            return {}  # nobody looks at it
+        finally:
+            free.put(env)
+
+    with contextlib.ExitStack() as resources:
+        bar = resources.enter_context(_bar(config, count))
+        bar.set_description(f"{count} episodes")
+        others = [resources.enter_context(_environment(config, beside=True)) for _ in range(min(at_once, count) - 1)]
+        for env in (run.env, *others):
+            free.put(env)
+        pool = resources.enter_context(futures.ThreadPoolExecutor(len(others) + 1))
+        resources.callback(left.set)
+        for number, episode in enumerate(pool.map(play, range(count)), 1):
+            with acting:
+                _tell(bar, config, number, count, episode)
+            yield episode
+
+
+class _WithDraws:
+    """An agent that acts for others too: its generator is put aside between turns, so that the draws are its own."""
+
+    def __init__(self, agent: Any, turn: threading.Lock, seed: int):
+        self._agent, self._turn = agent, turn
+        with turn:
+            agent.random.reset_from_seed(seed)
+            self._draws = agent.random.state.numpy()
+
+    def initial(self) -> Any:
+        """See Agent."""
+        with self._turn:
+            return self._agent.initial()
+
+    def act(self, observation: Mapping[str, Any], carry: Any, explore: bool) -> tuple[np.ndarray, Any]:
+        """See Agent."""
+        with self._turn:
+            self._agent.random.state.assign(self._draws)
+            acted = self._agent.act(observation, carry, explore)
+            self._draws = self._agent.random.state.numpy()
+            return acted
+
+
+def _bar(config: keys.Keys, count: int) -> tqdm:
+    """A bar over the steps of `count` episodes, on a terminal only: what is printed shows the progress elsewhere."""
+    # Sizes are given because tqdm would draw nothing on a terminal that says it has no rows, as under Docker.
+    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
+    return tqdm(total=count * _longest(config), unit=" steps", leave=False, disable=None, **size)
+
+
+def _longest(config: keys.Keys) -> int:
+    return -(-config.env.time_limit // config.env.action_repeat)
+
+
+def _tell(bar: tqdm, config: keys.Keys, number: int, count: int, episode: Mapping[str, np.ndarray]) -> None:
+    """Say how an episode ended, and take what it lacked to the longest from the bar."""
+    steps = len(episode["reward"]) - 1
+    bar.total += steps - _longest(config)
+    played = f"episode {number:>{len(str(count))}}  return {episode_return(episode):9.2f}"
+    _say(f"  {played}  {counted(steps, 'step')}")
 
 
 def _say(text: object) -> None:

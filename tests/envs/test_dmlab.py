@@ -16,6 +16,7 @@ from dreamer.config import load
 from dreamer.envs.dmlab import ACTIONS, LEVELS, TASKS, DMLab
 from dreamer.envs.wrappers import Checked
 from dreamer.training.driver import Driver
+from dreamer.types import ActionSpace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -115,7 +116,7 @@ def test_nine_actions_as_the_release_has_them(lab):
         {"look": 20, "move": 1},
         {"fire": 1},
     ]
-    assert env.action_space == (len(ACTIONS), True)
+    assert env.action_space == ActionSpace(len(ACTIONS), discrete=True)
     assert lab.INSTANCES[-1].steps == [4] * 9
 
 

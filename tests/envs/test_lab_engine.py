@@ -130,19 +130,27 @@ def test_a_level_that_does_not_start_leaves_no_temporary_folder(lab, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_the_folder_of_a_process_that_is_between_making_and_locking_it(tmp_path, monkeypatch):
-    """Another one that starts takes it for an abandoned one: it makes a second."""
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_a_folder_that_is_taken_for_an_abandoned_one(moment, tmp_path, monkeypatch):
+    """By another process that starts, between the making and the locking: a second one is made."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(lab_engine.tempfile, "tempdir", None)
-    real, made = lab_engine.tempfile.mkdtemp, []
+    make, lock, made, locked = lab_engine.tempfile.mkdtemp, lab_engine.fcntl.flock, [], []
 
     def mkdtemp(**options):
-        made.append(real(**options))
-        if len(made) == 1:
-            lab_engine._remove_abandoned(lab_engine.Path(made[0]))
+        made.append(make(**options))
+        if moment == "before it is opened" and len(made) == 1:
+            lab_engine.shutil.rmtree(made[0])
         return made[-1]
 
+    def flock(descriptor, how):
+        locked.append(descriptor)
+        if moment == "before it is locked" and len(locked) == 1:
+            lab_engine.shutil.rmtree(made[0])
+        lock(descriptor, how)
+
     monkeypatch.setattr(lab_engine.tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(lab_engine.fcntl, "flock", flock)
     folder = TemporaryFolder()
     assert len(made) == 2
     assert os.path.isdir(folder.path)

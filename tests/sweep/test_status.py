@@ -1,7 +1,7 @@
 """How far a run is, by files as a run writes them, and by what is left of them."""
 
+import fcntl
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -55,26 +55,14 @@ def test_one_that_was_killed_here_is_lost_at_once_and_elsewhere_once_nothing_is_
     assert status.read(logdir, "run", 1500).state == "lost"
 
 
-def test_to_look_at_a_run_keeps_nobody_from_starting_it(tmp_path):
+def test_to_look_at_a_run_keeps_nobody_from_starting_it(tmp_path, monkeypatch):
     logdir = write(tmp_path / "run", RUN)
-    with lock.exclusive(logdir):
-        left = (logdir / ".lock").read_text()
-    stop = threading.Event()
-
-    def look():
-        while not stop.is_set():
-            status.read(logdir, "run", 1500)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        for _ in range(50):
-            (logdir / ".lock").write_text(left)  # as a killed one leaves it
-            with lock.exclusive(logdir):
-                pass
-    finally:
-        stop.set()
-        looking.join()
+    (logdir / ".lock").touch()
+    with open(logdir / ".lock") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(lock.time, "sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        with lock.exclusive(logdir):
+            assert status.read(logdir, "run", 1500).state == "running"
 
 
 def test_a_finished_one_is_finished_for_so_many_frames(tmp_path):

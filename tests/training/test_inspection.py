@@ -1,6 +1,8 @@
 """Evaluation and imagination of runs that were made by hand: the toy task and networks of random weights."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from dreamer import config
+from dreamer import config, envs
 from dreamer.agents import RunError
 from dreamer.agents.build import build_agent
 from dreamer.agents.dreamer import Dreamer
@@ -75,6 +77,40 @@ def test_the_seed_decides_the_episodes_and_more_of_them_begin_with_the_same_ones
     assert many[:2] == few
     assert others != few
     assert seeds[0] == seeds[1] != seeds[2]
+
+
+@pytest.mark.parametrize(("method", "task"), [("dreamer", "dot"), ("dreamer", "dot_discrete"), ("random", "dot")])
+def test_an_episode_is_the_same_however_many_are_played_at_once(method, task, tmp_path, capsys):
+    """With draws that matter; the first is also that of the episodes played one after another."""
+    run = make_run(tmp_path, method=method, task=task, **{"explore.epsilon_eval": 0.5, "env.time_limit": 8})
+    results = [evaluate(run, tmp_path, capsys, episodes=4, at_once=count)[1] for count in (1, 2, 3, 9)]
+    assert len(set(results[0]["returns"])) > 1
+    for result in results[1:]:
+        assert result["returns"] == results[0]["returns"]
+        assert result["lengths"] == [8] * 4
+    assert [result["envs.count"] for result in results] == [1, 2, 3, 9]
+    out, one_by_one = evaluate(run, tmp_path, capsys, episodes=4)
+    assert one_by_one["returns"][0] == results[0]["returns"][0]
+    assert "envs.count" not in one_by_one
+    told = evaluate(run, tmp_path, capsys, episodes=4, at_once=3)[0].splitlines()
+    assert [line.split()[1] for line in told[1:5]] == ["1", "2", "3", "4"]
+
+
+def test_one_of_several_environments_that_fails_ends_all(tmp_path, monkeypatch):
+    run = make_run(tmp_path, method="random", **{"env.time_limit": 8})
+    real, made = envs.make, []
+
+    def make(*arguments, **options):
+        made.append(real(*arguments, **options))
+        if len(made) == 2:
+            os.kill(made[-1]._env.pid, signal.SIGKILL)
+        return made[-1]
+
+    monkeypatch.setattr(inspection.envs, "make", make)
+    with pytest.raises(envs.EnvError, match="SIGKILL"):
+        inspection.evaluate(run, tmp_path, episodes=6, seed=0, at_once=3)
+    assert all(env._env._process.poll() is not None for env in made[1:])
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_the_statistics_are_those_of_the_episodes(simple, tmp_path, capsys):

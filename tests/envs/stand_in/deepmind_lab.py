@@ -121,7 +121,7 @@ class Lab:
         if not self._running:
             raise RuntimeError("Environment in wrong status for call to observations()")
         image = np.zeros(self._shape, np.uint8)
-        image[...] = self._frame, (self.seeds[-1] or 0) % 256, self._resets - 1
+        image[...] = np.array([self._frame, self.seeds[-1] or 0, self._resets - 1]) % 256
         seen = {"RGB_INTERLEAVED": image, "INSTR": ""}
         if self._time_limit:
             seen["FRAMES_REMAINING_AT_60"] = np.array([self._time_limit - self._frame], np.float64)
