@@ -128,6 +128,7 @@ FREE = {
     "env.renderer": "osmesa",
     "env.worker": "false",
     "env.timeout": "9",
+    "env.start_timeout": "8",
     "env.retries": "2",
     "env.level_cache": "maps",
     "replay.prefetch": "2",
@@ -142,6 +143,8 @@ def other_value(key):
         return next(name for name in key.allowed.names if name != key.value)
     if key.type is int:
         return key.value + 1
+    if key.unit == "arguments":
+        return '{"other": 1}'
     return {bool: not key.value, str: "other", float: 0.5}[key.type]
 
 

@@ -47,7 +47,7 @@ from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
 from dreamer.training.transfer import take_networks
-from dreamer.types import PIXELS, Batch
+from dreamer.types import Batch
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
@@ -189,8 +189,7 @@ class Run:
         if not self._shares:
             eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
         action_space = self._envs[0].action_space
-        # What random actions see makes no difference.
-        inputs = inputs_of(config, self._envs[0].observation_spaces) if self._learns else {}
+        inputs = inputs_of(config, self._envs[0].observation_spaces)
         self._state.inputs = {name: [list(space.shape), space.dtype] for name, space in inputs.items()}
         self._agent = build_agent(config, action_space, inputs, seed=seeds.derive(config.seed, "agent"))
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
@@ -215,7 +214,7 @@ class Run:
             capacity=config.replay.capacity,
             compress=config.replay.compress,
             commits=2,
-            inputs=inputs or PIXELS,
+            inputs=inputs,
         )
         self._store.rewind(self._state.stored_frames, self._state.oldest)
         self._windows = self._make_windows()
