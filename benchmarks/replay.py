@@ -3,6 +3,7 @@
     python benchmarks/replay.py                              # 1,000 episodes of 501 steps: 6.2 GB of disk
     python benchmarks/replay.py --episodes 1000 5000         # does anything grow with the replay? 31 GB
     python benchmarks/replay.py --episodes 1000 5000 --steps 101
+    python benchmarks/replay.py --short                      # 60,000 episodes of 6 steps, against long ones: 4.8 GB
 
 Every row is measured in a process of its own, on two cores, after a warm-up, from files that the page cache holds
 (where memory allows it). The ratio on the last line compares the first two rows: ours against the simplest way to feed
@@ -28,12 +29,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
 from benchmarks import common  # noqa: E402
-from dreamer.replay.episodes import EpisodeStore  # noqa: E402
+from dreamer.replay.episodes import EpisodeStore, StoredEpisode  # noqa: E402
 
 BATCH = 50
 LENGTH = 50
 ROUNDS = 5
 ALTERNATIVE_EPISODES = 100
+SHORT, SHORT_STEPS = 60_000, 6
+TURNS = 3
 
 
 def base_episode(steps):
@@ -66,6 +69,15 @@ def write_episodes(directory, episodes, steps, compress):
     for number in range(episodes):
         store.add({**base, "image": base["image"] + np.uint8(number % 256)})
     return sum(path.stat().st_size for path in store.paths())
+
+
+def write_copies(directory, episodes, steps):
+    """Store one episode so many times, which takes less time than to store as many."""
+    write_episodes(directory, 1, steps, compress=False)
+    content = next(pathlib.Path(directory).iterdir()).read_bytes()
+    for number in range(1, episodes):
+        name = StoredEpisode(number * (steps - 1) * 2, steps).name
+        pathlib.Path(directory, name).write_bytes(content)
 
 
 def ours(directory):
@@ -199,11 +211,42 @@ def compare(directory, sizes, steps):
     print(f"\nbatches of {BATCH}x{LENGTH} from episodes of {steps} steps, ours / decode per window: {ratio:.1f}x")
 
 
+def compare_short(directory, long_steps, episodes=SHORT):
+    """Many short episodes against as many steps in long ones: print seconds per batch of both in turns, and ratios."""
+    kinds = {"short": (episodes, SHORT_STEPS), "long": (max(1, episodes * SHORT_STEPS // (4 * long_steps)), long_steps)}
+    needed = sum(count * (steps * 12_500 + 4_096) for count, steps in kinds.values())
+    free = shutil.disk_usage(directory).free
+    if free < needed * 1.1:
+        raise SystemExit(f"{directory} has {free / 1e9:.1f} GB free, {needed * 1.1 / 1e9:.1f} GB are needed")
+    for kind, (count, steps) in kinds.items():
+        write_copies(pathlib.Path(directory, kind), count, steps)
+    print(common.machine(), flush=True)
+    seen = {kind: [] for kind in kinds}
+    for _ in range(TURNS):
+        for kind, (count, steps) in kinds.items():
+            seen[kind].append(one := measure_in_child("ours", pathlib.Path(directory, kind)))
+            print(
+                f"{count:>6} episodes of {steps:>3} steps: {1e3 / one['speed']:.1f} ms/batch, CPU "
+                f"{1e3 * one['cpu']:.1f} ms/batch, start-up {one['startup']:.2f} s, peak {one['peak'] / 1e6:.0f} MB",
+                flush=True,
+            )
+    short, long = (
+        {name: float(np.median([one[name] for one in seen[kind]])) for name in seen[kind][0]} for kind in kinds
+    )
+    print(f"\nstart-up with {episodes} episodes: {short['startup']:.2f} s")
+    print(f"memory, short / long: {short['peak'] / long['peak']:.2f}x")
+    print(f"CPU time of a batch, short / long: {short['cpu'] / long['cpu']:.2f}x")
+    print(f"time of a batch, short / long: {long['speed'] / short['speed']:.2f}x")
+
+
 def main(words=None):
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, nargs="+", default=[1000], help="sizes of the replay to measure")
     parser.add_argument("--steps", type=int, default=501, help=f"steps of an episode, at least {LENGTH}")
+    parser.add_argument(
+        "--short", action="store_true", help=f"{SHORT} episodes of {SHORT_STEPS} steps against long ones instead"
+    )
     parser.add_argument("--dir", help="where a temporary folder is made and removed; default: the system's")
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
@@ -213,7 +256,10 @@ def main(words=None):
     if min(arguments.episodes) < 1 or arguments.steps < LENGTH:
         parser.error(f"needs at least 1 episode of at least {LENGTH} steps")
     with tempfile.TemporaryDirectory(dir=arguments.dir, prefix="replay-benchmark-") as directory:
-        compare(directory, arguments.episodes, arguments.steps)
+        if arguments.short:
+            compare_short(directory, arguments.steps)
+        else:
+            compare(directory, arguments.episodes, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -173,12 +173,15 @@ class Config(keys.Keys):
             yaml.dump(_commented(self._values, self._origins), file)
 
 
-def load(overlays: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+def load(
+    overlays: Iterable[str] = (), overrides: Mapping[str, Any] | None = None, base: Mapping[str, Any] | None = None
+) -> Config:
     """The defaults, then the overlays configs/NAME.yaml in order, then command-line values.
 
-    overrides: dotted key to value; a string is read as the type of its key. Raises ConfigError.
+    base: dotted key to value, laid over the defaults first. overrides: likewise, a string is read as the type of its
+    key. Raises ConfigError.
     """
-    values: dict[str, Any] = {key.name: key.value for key in describe()}
+    values: dict[str, Any] = {key.name: key.value for key in describe()} | dict(base or {})
     origins: dict[str, str] = {}
     for name in overlays:
         path = overlay_path(name)

@@ -44,6 +44,20 @@ class Replay(Section):
     compress: bool  # flag
 
 
+class Logger(Section):
+    """Section logger."""
+
+    also: str  # name
+    project: str  # name
+
+
+class Learn(Section):
+    """Section learn."""
+
+    source: str  # folder
+    hold_out: int  # episodes
+
+
 class Model(Section):
     """Section model."""
 
@@ -154,6 +168,8 @@ class Keys(Section):
     env: Env
     envs: Envs
     replay: Replay
+    logger: Logger
+    learn: Learn
     model: Model
     actor: Actor
     value: Value

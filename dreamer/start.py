@@ -6,6 +6,7 @@ Nothing here imports TensorFlow before `load_tensorflow`.
 import contextlib
 import errno
 import functools
+import importlib.util
 import os
 import re
 import sys
@@ -13,11 +14,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dreamer import agents, config, envs, hardware
+from dreamer import DISTRIBUTION, agents, config, envs, hardware
 from dreamer.config import ConfigError
 from dreamer.envs.rendering import named_platform
 from dreamer.run import formats, layout, lock, settings
 
+PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}  # of logger.also
 RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
 
@@ -27,13 +29,7 @@ class UsageError(ValueError):
 
 def check_task(run: config.Config) -> None:
     """Raise UsageError unless there is the run's agent, and this machine has its task."""
-    _check_method(run)
-    if run.planner.value:
-        raise UsageError(
-            f"planner.value needs a trained value network: it is for `dreamer eval --agent {agents.PLANNER}`"
-        )
-    if run.method == agents.PLANNER and not run.behavior.bootstrap:
-        raise UsageError(f"no_value (behavior.bootstrap false) is about an actor, and --method {run.method} has none")
+    check_agent(run)
     try:
         envs.validate(run.suite, run.task)
     except ValueError as error:
@@ -54,9 +50,20 @@ def check_task(run: config.Config) -> None:
             raise UsageError(error) from error
 
 
+def check_agent(run: config.Config) -> None:
+    """Raise UsageError unless there is the run's agent."""
+    _check_method(run)
+    if run.planner.value:
+        raise UsageError(
+            f"planner.value needs a trained value network: it is for `dreamer eval --agent {agents.PLANNER}`"
+        )
+    if run.method == agents.PLANNER and not run.behavior.bootstrap:
+        raise UsageError(f"no_value (behavior.bootstrap false) is about an actor, and --method {run.method} has none")
+
+
 def prepare_rendering(run: config.Config) -> None:
     """Where this process itself will render, choose the platform: dm_control reads it when it is imported."""
-    if not run.env.worker and envs.SUITES[run.suite].opengl:
+    if not run.env.worker and run.suite in envs.SUITES and envs.SUITES[run.suite].opengl:
         renders = agents.sees_images(run)
         os.environ.update(envs.choose(run.env.renderer).variables if renders else envs.NO_OPENGL)
 
@@ -76,6 +83,7 @@ def claim_logdir(
     The directory is this process's own until `resources` closes. Raises UsageError if it cannot be written,
     SettingsError if the run in it has other settings, BlockingIOError if another process holds it.
     """
+    _check_loggers(run.logger.also)
     # Before the lock too, so that a refusal leaves not even the lock's file behind.
     settings.agree(run, logdir, allowed)
     try:
@@ -96,6 +104,15 @@ def claim_logdir(
         if "random" in (run.method, source.method):
             raise UsageError(f"--init_from {run.init_from}: random actions have no networks to take or to give")
     return agreed
+
+
+def _check_loggers(also: str) -> None:
+    for name in () if also == "none" else also.split(","):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"logger.also {also}: the package {name} is not installed: pip install '{DISTRIBUTION}[{name}]', or "
+                f"{PACKAGES[name]} alone"
+            )
 
 
 def open_config(logdir: Path, changes: dict | None = None) -> config.Config:

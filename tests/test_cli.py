@@ -23,7 +23,7 @@ def started(monkeypatch, tmp_path):
     """Replace TensorFlow's set-up and the loop; collects (config, logdir, profile) of each start; in tmp_path."""
     starts = []
 
-    def train(agreed, logdir, stops, profile):
+    def train(agreed, logdir, stops, profile, kind):
         settings.settle(agreed, logdir, frames=len(starts))
         starts.append((agreed.config, logdir, profile))
         return 0
@@ -83,7 +83,10 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
         (["--profile", "true"], "unexpected argument 'true'"),
-        (["x"], "There are train, sweep, status, eval, imagine, export, configs, tasks, doctor, scores, plot, report"),
+        (
+            ["x"],
+            "There are train, learn, import, sweep, status, eval, imagine, export, configs, tasks, doctor",
+        ),
         (["configs", "dcm"], "unknown overlay 'dcm'"),
         (["configs", "--jso"], "unrecognized arguments: --jso: did you mean --json?"),
         (["eval", "--logdir", "x", "--episode=3"], "unrecognized arguments: --episode=3: did you mean --episodes?"),
@@ -116,7 +119,7 @@ def test_profile_reaches_the_loop(started):
 
 
 def test_the_exit_code_is_that_of_the_loop(started, monkeypatch):
-    monkeypatch.setattr(training.loop, "train", lambda agreed, logdir, stops, profile: 143)
+    monkeypatch.setattr(training.loop, "train", lambda agreed, logdir, stops, **options: 143)
     assert cli.main(["train"]) == 143
 
 
@@ -224,7 +227,7 @@ def test_a_start_that_fails_leaves_nothing(started, monkeypatch, capsys):
     """No config, no lock, no folder: the corrected command is a first start."""
     from dreamer.training import loop
 
-    def fail(agreed, logdir, stops, profile):
+    def fail(agreed, logdir, stops, profile, kind):
         raise UsageError("no camera 99")
 
     UsageError = arguments.UsageError
@@ -308,7 +311,7 @@ def test_every_name_of_a_task_makes_the_same_run(started):
 
 
 def test_the_lock_is_held_until_the_loop_ends(started, monkeypatch):
-    def train(agreed, logdir, stops, profile):
+    def train(agreed, logdir, stops, profile, kind):
         with pytest.raises(BlockingIOError), lock.exclusive(logdir):
             pass
         return 0
@@ -341,7 +344,7 @@ def test_a_run_that_began_and_ended_while_another_waited_to_lock_keeps_its_setti
     ],
 )
 def test_what_can_happen_outside_of_the_loop(error, code, text, started, monkeypatch, capsys):
-    def fail(agreed, logdir, stops, profile):
+    def fail(agreed, logdir, stops, profile, kind):
         raise error
 
     monkeypatch.setattr(training.loop, "train", fail)

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     | {"seeds", "start", "stops", "training"},
     "doctor": {"config", "envs", "hardware"},
     "cli": {"agents", "config", "doctor", "envs", "formats", "hardware", "near", "results", "run", "stops", "training"}
+    | {"replay"}
     | {"library", "start", "sweep"},  # of the agents, their names
     "__main__": {"cli"},
     "demo": {"cli", "config", "envs", "formats", "results", "run", "training"},

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from dreamer import DISTRIBUTION, __version__, stops
-from dreamer.cli import about, export, inspect, show, status, sweep, train
+from dreamer.cli import about, export, importing, inspect, learn, show, status, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say, silence
 from dreamer.config import ConfigError
@@ -70,6 +70,8 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
 
 COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "train": (train.train, "Train an agent, or go on with a run (the default)."),
+    "learn": (learn.learn, "Train from stored episodes, with no environment."),
+    "import": (importing.import_episodes, "Take episodes of other layouts into ours."),
     "sweep": (sweep.sweep, "Train many runs: tasks, seeds and settings."),
     "status": (status.status, "Tell how far runs are."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
@@ -83,4 +85,8 @@ COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "report": (show.report, "Write one page about runs: scores, curves, videos, settings, time."),
 }
 # Those that save before they end, or have others do so.
-WITH_STOPS: dict[str, Callable[[list[str], stops.Stops], int]] = {"train": train.train, "sweep": sweep.sweep}
+WITH_STOPS: dict[str, Callable[[list[str], stops.Stops], int]] = {
+    "train": train.train,
+    "learn": learn.learn,
+    "sweep": sweep.sweep,
+}

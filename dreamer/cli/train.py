@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dreamer import config, stops
 from dreamer.cli.arguments import UsageError, to_path
@@ -13,6 +13,9 @@ from dreamer.cli.tensorflow import prepare
 from dreamer.near import nearest
 from dreamer.run.lock import IN_USE
 from dreamer.start import check_task, claim_logdir, default_logdir
+
+if TYPE_CHECKING:
+    from dreamer.training.loop import Run
 
 TRAIN_HELP = """\
 usage: dreamer [train] [--configs NAME ...] [--KEY VALUE ...] [--logdir DIR] [--profile]
@@ -103,6 +106,13 @@ def train(words: list[str], active: stops.Stops) -> int:
     check_task(run)
     run = run.replace(task=envs.canonical(run.suite, run.task))
     logdir = given.logdir or default_logdir(run)
+    return go_on(run, logdir, given, active)
+
+
+def go_on(
+    run: config.Config, logdir: Path, given: TrainWords, active: stops.Stops, *, kind: "type[Run] | None" = None
+) -> int:
+    """Begin the run in `logdir`, or go on with it, see loop.train; returns the exit code."""
     with contextlib.ExitStack() as resources:
         try:
             agreed = claim_logdir(run, logdir, resources, given.allowed)
@@ -117,6 +127,6 @@ def train(words: list[str], active: stops.Stops) -> int:
         from dreamer.training import loop, restore
 
         try:
-            return loop.train(agreed, logdir, active, profile=given.profile)
+            return loop.train(agreed, logdir, active, profile=given.profile, kind=kind)
         except restore.RunError as error:
             raise UsageError(error) from error

@@ -20,6 +20,7 @@ from dreamer.replay.episodes import (
     EpisodeStore,
     ReplayError,
     StoredEpisode,
+    are_finite,
 )
 from dreamer.types import IMAGE, Batch, Space
 
@@ -56,7 +57,8 @@ def draw_window(rng: np.random.Generator, episodes: Sequence[StoredEpisode], len
     while length:
         episode = episodes[int(rng.integers(len(episodes)))]
         count = min(length, episode.length)
-        pieces.append(Piece(episode, int(rng.integers(episode.length - count + 1)), count))
+        start = int(rng.integers(episode.length - count + 1)) if episode.length > count else 0
+        pieces.append(Piece(episode, start, count))
         length -= count
     return pieces
 
@@ -161,10 +163,10 @@ class Windows:
         if not episodes:
             self._store.release(hold)
             raise ReplayError("cannot request batches: the replay holds no episodes yet")
-        ends = np.cumsum([episode.length for episode in episodes])
+        ends = np.cumsum([episode.length for episode in episodes]) if self._cross_ends else None
 
         def draw() -> list[Piece]:
-            if self._cross_ends:
+            if ends is not None:
                 return draw_joined_window(self._rng, episodes, ends, self._length)
             return draw_window(self._rng, episodes, self._length)
 
@@ -301,15 +303,16 @@ class Windows:
         episodes: Sequence[StoredEpisode],
         redraw: np.random.Generator,
     ) -> None:
-        pieces = list(pieces)
-        step = 0
+        fields = {name: array[row] for name, array in batch.inputs.items()}
+        fields |= {key: getattr(batch, key)[row] for key in FIELDS}
+        pieces, step, check = list(pieces), 0, False
+        begun: list[Piece] = []
         while pieces:
             piece = pieces.pop(0)
             span = slice(step, step + piece.count)
             try:
-                arrays = {**batch.inputs, **{key: getattr(batch, key) for key in FIELDS}}
-                out = {key: array[row, span] for key, array in arrays.items()}
-                self._store.read_rows(piece.episode, piece.start, out)
+                out = {key: rows[span] for key, rows in fields.items()}
+                self._store.read_rows(piece.episode, piece.start, out, check=check)
             except DamagedEpisodeError as error:
                 self._store.set_aside(piece.episode, error)
                 if all(map(self._store.is_aside, episodes)):
@@ -318,7 +321,12 @@ class Windows:
                 pieces = draw_window(redraw, episodes, piece.count) + pieces
                 continue
             batch.is_first[row, step] = True
+            begun.append(piece)
             step += piece.count
+            if not pieces and not check and not all(map(are_finite, fields.values())):
+                # Looking once is quicker than at every piece. Now to find which one it is.
+                pieces, begun, step, check = begun, [], 0, True
+                batch.is_first[row] = False
 
     def _finish(self, plan: _Plan) -> None:
         with self._lock:

@@ -22,12 +22,12 @@ import pathlib
 import re
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from dreamer.replay.npz import DAMAGE, Member, read_layout, read_rows
+from dreamer.replay.npz import DAMAGE, Alike, Member, read_layout, read_rows
 from dreamer.run.files import sync
 from dreamer.types import IMAGE, PIXELS, Space
 
@@ -36,7 +36,6 @@ FIELDS = ("action", "reward", "discount")  # of a window, beside what the agent 
 QUARANTINE = "quarantine"
 
 _NAME = re.compile(r"(\d{10,})-(\d+)\.npz")
-_CACHED_LAYOUTS = 8192  # about 1 KB each; covers 5 million frames of episodes of 1,000
 _log = logging.getLogger(__name__)
 
 
@@ -68,19 +67,27 @@ def _stored_episode(name: str) -> StoredEpisode | None:
     return stored if stored.length >= 2 and stored.name == name else None
 
 
+def _names(folder: pathlib.Path) -> list[str]:
+    """Names in a directory; none where there is no directory."""
+    return os.listdir(folder) if folder.is_dir() else []
+
+
 def _present(directory: pathlib.Path) -> set[StoredEpisode]:
     """Every episode that was stored there and not deleted, those set aside among them."""
-    names = [
-        path.name for folder in (directory, directory / QUARANTINE) if folder.is_dir() for path in folder.iterdir()
-    ]
+    names = _names(directory) + _names(directory / QUARANTINE)
     # Releases up to 0.1 renamed what they set aside to NAME.bad.
-    return {stored for name in names if (stored := _stored_episode(re.sub(r"(\.bad)+$", "", name)))}
+    found = (_stored_episode(re.sub(r"(\.bad)+$", "", name) if name.endswith(".bad") else name) for name in names)
+    return set(filter(None, found))
+
+
+def stored_episodes(directory: pathlib.Path) -> list[StoredEpisode]:
+    """The episodes in a directory, oldest first; none where there is no directory. Nothing is set aside."""
+    return sorted(filter(None, map(_stored_episode, _names(directory))))
 
 
 def stored_paths(directory: pathlib.Path) -> list[pathlib.Path]:
     """Files of the episodes in a directory, oldest first; none where there is no directory. Nothing is set aside."""
-    stored = [_stored_episode(path.name) for path in directory.iterdir()] if directory.is_dir() else []
-    return [directory / episode.name for episode in sorted(filter(None, stored))]
+    return [directory / episode.name for episode in stored_episodes(directory)]
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -155,19 +162,29 @@ def checked_episode(episode: Mapping[str, Any], inputs: Mapping[str, Space] = PI
     return arrays
 
 
+def are_finite(rows: np.ndarray) -> bool:
+    """Whether there is no NaN and no infinity in an array."""
+    return rows.dtype.kind != "f" or bool(np.isfinite(rows).all())
+
+
 @contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
+def _naming(path: pathlib.Path | str) -> Iterator[None]:
     """Turn what reading a broken or missing file raises into DamagedEpisodeError."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise DamagedEpisodeError(f"{path} is gone") from error
     except (*DAMAGE, OSError) as error:
-        # Seeking where a broken zip points gives EINVAL, decoding broken bytes an OSError without a number.
-        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
-            raise
-        reason = " ".join(str(error).split())
-        raise DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}") from error
+        raise _named(path, error) from error
+
+
+def _named(path: pathlib.Path | str, error: Exception) -> Exception:
+    """DamagedEpisodeError for what reading a broken or missing file has raised; trouble of the system as it is."""
+    if isinstance(error, FileNotFoundError):
+        return DamagedEpisodeError(f"{path} is gone")
+    # Seeking where a broken zip points gives EINVAL, decoding broken bytes an OSError without a number.
+    if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
+        return error
+    reason = " ".join(str(error).split())
+    return DamagedEpisodeError(f"{path} cannot be read as an episode: {reason}")
 
 
 def _check_layout(
@@ -200,6 +217,8 @@ class EpisodeStore:
     capacity: agent steps (actions) kept, 0 keeps all; the oldest files are deleted, never the newest.
     compress: deflate new files; files of both kinds are read. inputs: Space of what the agent sees, by name, which
         every episode must have; fields: the names of what a window has.
+    read_only: the directory is another's: nothing in it is written, moved or deleted, and nothing can be added. What
+        is damaged is drawn and rejected every time.
     commits: what exceeds the capacity is not drawn any more, but its file is deleted only after so many calls of
         `committed`, because a run that goes on from an earlier state needs it again.
 
@@ -218,6 +237,7 @@ class EpisodeStore:
         compress: bool = False,
         commits: int = 0,
         inputs: Mapping[str, Space] = PIXELS,
+        read_only: bool = False,
     ):
         self.inputs, self.fields = dict(inputs), (*inputs, *FIELDS)
         if action_repeat < 1:
@@ -228,17 +248,20 @@ class EpisodeStore:
         self._action_repeat = action_repeat
         self._capacity = capacity
         self._commits, self._committed = commits, 0
+        self._read_only = read_only
         self._compression = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         self._lock = threading.RLock()
-        # Least recently used first.
-        self._layouts: collections.OrderedDict[StoredEpisode, dict[str, Member]] = collections.OrderedDict()
+        # {(steps, bytes of the file): where its arrays are}, found in the first such file. There are never many: N
+        # lengths of episodes are N^2 / 2 steps. So nothing is kept of an episode but its StoredEpisode, 130 bytes.
+        self._alike: dict[tuple[int, int], Alike] = {}
         self._aside: set[StoredEpisode] = set()
         self._holds: dict[int, bool] = {}
         self._clock = 0
         # (clock, commits, episode): over capacity, perhaps still to be read
         self._retired: collections.deque[tuple[int, int, StoredEpisode]] = collections.deque()
         self._action_size: int | None = None
-        self._directory.mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            self._directory.mkdir(parents=True, exist_ok=True)
         self._episodes, self._frames = self._scan()
         self._steps = sum(stored.length - 1 for stored in self._episodes)
         self._retire_oldest()
@@ -262,7 +285,9 @@ class EpisodeStore:
         if self._action_size is None:
             for stored in reversed(self.episodes()):
                 try:
-                    self._action_size = self._layout(stored)["action"].shape[1]
+                    path = self._directory / stored.name
+                    with _naming(path), open(path, "rb") as file:
+                        self._action_size = self._find(file, stored)["action"].shape[1]
                     break
                 except DamagedEpisodeError as error:
                     self.set_aside(stored, error)
@@ -283,6 +308,7 @@ class EpisodeStore:
         The file appears under its name whole or not at all. Raises ReplayError where the episode is refused or the
         file cannot be written, on a full disk for instance; the store is unchanged then.
         """
+        assert not self._read_only
         arrays = checked_episode(episode, self.inputs)
         width = arrays["action"].shape[1]
         _require(self.action_size in (None, width), f"action is {width} wide, those stored are {self.action_size}")
@@ -303,23 +329,31 @@ class EpisodeStore:
         """See the function `load`."""
         return load(path)
 
-    def read_rows(self, stored: StoredEpisode, start: int, out: Mapping[str, np.ndarray]) -> None:
-        """Read rows start, start + 1, ... of an episode into arrays, touching no more of the file than these rows.
+    def read_rows(
+        self, stored: StoredEpisode, start: int, out: Mapping[str, np.ndarray], *, check: bool = True
+    ) -> None:
+        """Read rows start, start + 1, ... of an episode into arrays, touching little more of the file than these rows.
 
-        out: dict from names of `fields` to arrays [count, ...] to fill, of the dtypes that `add` stores.
+        out: dict from names of `fields` to arrays [count, ...] to fill, of the dtypes that `add` stores. check:
+        whether to look for numbers that are not finite; else whoever reads many pieces does, by `are_finite`.
         Raises DamagedEpisodeError where the file is gone, truncated, or not an episode of the length it is named by.
         """
-        path = self._directory / stored.name
-        layout = self._layout(stored)
-        for key, rows in out.items():
-            room = (stored.length - start, *layout[key].shape[1:])
-            if start < 0 or len(rows) > room[0] or rows.shape[1:] != room[1:]:
-                raise IndexError(f"{stored.name} has {room} rows of {key} from step {start} on, asked for {rows.shape}")
-        with _naming(path), open(path, "rb", buffering=0) as file:
-            for key, rows in out.items():
-                read_rows(file, key, layout[key], start, rows)
-                if key != IMAGE and not np.isfinite(rows).all():
-                    raise ValueError(f"{key} has values that are not finite")
+        path = f"{self._directory}/{stored.name}"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                kind = stored.length, os.fstat(descriptor).st_size
+                known = self._alike.get(kind)
+                if not (known and known.keys == out.keys() and known.read(descriptor, start, out)):
+                    self._read_unknown(descriptor, stored, start, out, kind)
+            finally:
+                os.close(descriptor)
+            if check:
+                for key, rows in out.items():
+                    if not are_finite(rows):
+                        raise ValueError(f"{key} has values that are not finite")
+        except (*DAMAGE, OSError) as error:
+            raise _named(path, error) from error
 
     def hold(self) -> tuple[int, tuple[StoredEpisode, ...]]:
         """Return a token and the episodes of this moment, whose files stay readable until `release(token)`."""
@@ -357,7 +391,6 @@ class EpisodeStore:
             self._retired.clear()
             self._episodes, _ = self._scan()
             for stored in [stored for stored in self._episodes if stored.first_frame >= frames]:
-                self._layouts.pop(stored, None)
                 (self._directory / stored.name).unlink()
             kept = [stored for stored in self._episodes if stored.first_frame < frames]
             self._episodes = [stored for stored in kept if stored.first_frame >= oldest]
@@ -367,13 +400,30 @@ class EpisodeStore:
             self._frames = frames
             self._steps = sum(stored.length - 1 for stored in self._episodes)
 
+    def leave_out(self, episodes: Iterable[StoredEpisode]) -> None:
+        """Do not draw these from now on. Their files stay."""
+        with self._lock:
+            left_out = set(episodes)
+            self._episodes = [stored for stored in self._episodes if stored not in left_out]
+            self._steps = sum(stored.length - 1 for stored in self._episodes)
+
+    def see_only(self, frames: int, oldest: int) -> None:
+        """Be as at the moment when `frames` were collected and `oldest` was the property of that name, and no files are
+        touched: of a store that is read only, for which `rewind` is not.
+        """
+        with self._lock:
+            self.leave_out(stored for stored in self._episodes if not oldest <= stored.first_frame < frames)
+            self._frames = frames
+
     def set_aside(self, stored: StoredEpisode, reason: object) -> None:
         """Move an episode's file to quarantine/ and never draw it again; safe to call from any thread, and twice."""
         with self._lock:
             if stored in self._aside:
                 return
             self._aside.add(stored)
-            self._layouts.pop(stored, None)
+            if self._read_only:
+                _log.warning("replay: %s; left out", reason)
+                return
             if stored in self._episodes:
                 self._episodes.remove(stored)
                 self._steps -= stored.length - 1
@@ -384,14 +434,19 @@ class EpisodeStore:
         return stored in self._aside
 
     def _scan(self) -> tuple[list[StoredEpisode], int]:
-        for path in list(self._directory.iterdir()):
-            if path.suffix == ".npz" and not _stored_episode(path.name):
+        episodes = []
+        for name in os.listdir(self._directory):
+            if stored := _stored_episode(name):
+                episodes.append(stored)
+            if stored or self._read_only:
+                continue
+            path = self._directory / name
+            if path.suffix == ".npz":
                 self._quarantine(path, f"{path} is not named like an episode")
             elif path.suffix == ".tmp" and _stored_episode(path.stem):
                 path.unlink()
-        episodes = sorted(filter(None, (_stored_episode(path.name) for path in self._directory.iterdir())))
         ends = (stored.first_frame + (stored.length - 1) * self._action_repeat for stored in _present(self._directory))
-        return episodes, max(ends, default=0)
+        return sorted(episodes), max(ends, default=0)
 
     def _quarantine(self, path: pathlib.Path, reason: object) -> None:
         folder = self._directory / QUARANTINE
@@ -440,20 +495,31 @@ class EpisodeStore:
             and self._retired[0][1] + self._commits <= self._committed
         ):
             _, _, stored = self._retired.popleft()
-            self._layouts.pop(stored, None)
             (self._directory / stored.name).unlink(missing_ok=True)
 
-    def _layout(self, stored: StoredEpisode) -> dict[str, Member]:
-        with self._lock:
-            if stored in self._layouts:
-                self._layouts.move_to_end(stored)
-                return self._layouts[stored]
-        path = self._directory / stored.name
-        with _naming(path), open(path, "rb") as file:
-            layout = read_layout(file, self.fields)
-            _check_layout(layout, stored.length, self._action_size, self.inputs)
-        with self._lock:
-            self._layouts[stored] = layout
-            while len(self._layouts) > _CACHED_LAYOUTS:
-                self._layouts.popitem(last=False)
+    def _read_unknown(
+        self,
+        descriptor: int,
+        stored: StoredEpisode,
+        start: int,
+        out: Mapping[str, np.ndarray],
+        kind: tuple[int, int],
+    ) -> None:
+        """`read_rows` for a file that is like no other so far; those of its kind are read by its layout from now on."""
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            layout = self._find(file, stored)
+            for key, rows in out.items():
+                room = (stored.length - start, *layout[key].shape[1:])
+                if start < 0 or len(rows) > room[0] or rows.shape[1:] != room[1:]:
+                    raise IndexError(
+                        f"{stored.name} has {room} rows of {key} from step {start} on, asked for {rows.shape}"
+                    )
+            read_rows(file, layout, start, out)
+        if all(member.offset is not None for member in layout.values()):
+            self._alike[kind] = Alike(layout)
+
+    def _find(self, file: BinaryIO, stored: StoredEpisode) -> dict[str, Member]:
+        """Where the arrays are in the open file of an episode, which must be of the shapes and dtypes of one."""
+        layout = read_layout(file, self.fields)
+        _check_layout(layout, stored.length, self._action_size, self.inputs)
         return layout

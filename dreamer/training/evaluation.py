@@ -180,38 +180,49 @@ class Evaluator:
 
     def _save_open_loop(self, agent: Any, episode: Mapping[str, np.ndarray], frames: int) -> dict[str, float]:
         batch = held_out_windows(episode, inputs=agent.inputs, tanh_rewards=self._tanh_rewards)
+        return self.predict(agent, batch, frames, starts=_starts(len(episode["reward"]))[0])
+
+    def predict(
+        self, agent: Any, batch: Batch, frames: int, *, starts: np.ndarray, unit: str = "frame"
+    ) -> dict[str, float]:
+        """Write down the open-loop prediction of windows; returns the errors as metrics.
+
+        batch: at least SEQUENCES windows of more than CONTEXT steps; starts: first step of each in its episode; frames:
+        after so many, or so many of another unit, the agent predicts so.
+        """
         truth, model = open_loop(agent, batch)
         errors = {name: errors_against_horizon(truth[name], predicted) for name, predicted in model.items()}
+        title = f"{self._task} after {frames:,} {unit}s"
         if IMAGE in model:
             grid = video.open_loop_grid(truth[IMAGE], model[IMAGE], CONTEXT)
             self._logger.gif("eval/open_loop", grid, frames, fps=10)
-            self._save_dream(truth, model, len(episode["reward"]), frames)
+            self._save_dream(truth, model, starts, frames, title)
         else:
-            self._save_curves(truth, model, len(episode["reward"]), frames)
+            self._save_curves(truth, model, starts, frames, title)
         curves = {name: error for name, (error, _) in errors.items()}
         curves |= {f"{name}_repeat": repeat for name, (_, repeat) in errors.items()}
         self._logger.open_loop(frames, context=CONTEXT, **curves)
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}
 
-    def _save_curves(self, truth: Arrays, model: Arrays, steps: int, frames: int) -> None:
-        shown, starts = list(_SHOWN), _starts(steps)[0]
+    def _save_curves(self, truth: Arrays, model: Arrays, starts: np.ndarray, frames: int, title: str) -> None:
+        shown = list(_SHOWN)
         vectors.figure(
             self._logdir / "videos" / f"{frames:010d}-open-loop.png",
             {name: truth[name][shown] for name in model},
             {name: values[shown] for name, values in model.items()},
             names=[f"from step {start}" for start in starts[shown]],
-            title=f"{self._task} after {frames:,} frames",
+            title=title,
             context=CONTEXT,
         )
 
-    def _save_dream(self, truth: Arrays, model: Arrays, steps: int, frames: int) -> None:
-        shown, starts = list(_SHOWN), _starts(steps)[0]
+    def _save_dream(self, truth: Arrays, model: Arrays, starts: np.ndarray, frames: int, title: str) -> None:
+        shown = list(_SHOWN)
         pages = video.dream(
             *(values[name][shown] for name in (IMAGE, "reward") for values in (truth, model)),
             starts=starts[shown],
             names=[f"from step {start}" for start in starts[shown]],
-            title=f"{self._task} after {frames:,} frames",
+            title=title,
             context=CONTEXT,
         )
         video.save(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", pages, fps=10)

@@ -153,7 +153,8 @@ def imagine(
     for name in sorted(model, key=lambda name: name == "reward"):
         error, repeat = (value.mean() for value in errors_against_horizon(truth[name], model[name]))
         _say(f"{name:<6} error {error:10.4g}   when what was last seen is repeated {repeat:10.4g}")
-    title = f"{config.task} after {run.frames:,} frames"
+    unit = "frame" if config.learn.source == "none" else "update"
+    title = f"{config.task} after {counted(run.frames, unit)}"
     if out.suffix == ".png":
         names = [f"episode {number} from step {start}" for number, start in enumerate(starts, 1)]
         vectors.figure(out, truth, model, names=names, title=title, context=CONTEXT)
@@ -192,7 +193,8 @@ def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str |
             report=_say,
         )
         updates = int(getattr(agent, "updates", 0))
-        trained = f"after {frames:,} frames, {counted(updates, 'update')}" if updates else "without training"
+        seen = f"{frames:,} frames, " if config.learn.source == "none" else ""
+        trained = f"after {seen}{counted(updates, 'update')}" if updates else "without training"
         trained += ", the best state kept" if is_best else ""
         how = f", actions planned by {acting}" if acting else ""
         _say(

@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from dreamer.results.video import encode_gif
 from dreamer.run import layout
+from dreamer.training.also import Also
 
 
 class Lines:
@@ -55,12 +56,12 @@ class Lines:
 class Logger:
     """Writes scalars to logdir/metrics.jsonl and TensorBoard, GIFs to TensorBoard, and errors to open_loop.jsonl.
 
-    Steps are environment frames; sizes: {file name: bytes}, each as in Lines. Event files are never cut: where a newer
-    one steps back in a tag, TensorBoard's default loader hides the older points from there on.
+    Steps are environment frames; also: what gets the same. sizes: {file name: bytes}, each as in Lines. Event files are
+    never cut: where a newer one steps back in a tag, TensorBoard's default loader hides the older points from there on.
     """
 
-    def __init__(self, logdir: Path, sizes: Mapping[str, int] | None = None):
-        sizes = sizes or {}
+    def __init__(self, logdir: Path, sizes: Mapping[str, int] | None = None, also: Also | None = None):
+        sizes, self._also = sizes or {}, also
         self._metrics = Lines(Path(logdir) / layout.METRICS, sizes.get(layout.METRICS))
         self._open_loop = Lines(Path(logdir) / layout.OPEN_LOOP, sizes.get(layout.OPEN_LOOP))
         self._writer = tf.summary.create_file_writer(str(logdir))
@@ -89,6 +90,8 @@ class Logger:
         with self._writer.as_default(step=int(step)):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
+        if self._also:
+            self._also.scalars(int(step), values)
 
     def open_loop(self, step: int, *, context: int, **errors: np.ndarray) -> None:
         """Write errors of open-loop predictions against the horizon, arrays [imagined steps], after `context` steps."""
@@ -103,6 +106,8 @@ class Logger:
         metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
         with self._writer.as_default(step=int(step)):
             tf.summary.write(name, tf.constant([str(width), str(height), image]), metadata=metadata)
+        if self._also:
+            self._also.gif(name, image, int(step))
 
     def flush(self) -> None:
         """Bring everything written so far to the disk."""
@@ -115,6 +120,8 @@ class Logger:
         self._metrics.close()
         self._open_loop.close()
         self._writer.close()
+        if self._also:
+            self._also.close()
 
 
 def _finite(value: Any) -> Any:

@@ -17,7 +17,7 @@ import collections
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,17 @@ from dreamer.run.settings import Settings, source_of
 from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine, xla
 from dreamer.training.ahead import Ahead
+from dreamer.training.also import Also
 from dreamer.training.driver import Driver, Episode, episode_return
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
-from dreamer.training.progress import Progress
+from dreamer.training.progress import Progress, counted
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
 from dreamer.training.transfer import take_networks
-from dreamer.types import Batch
+from dreamer.types import ActionSpace, Batch, Space
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
@@ -56,37 +57,57 @@ COMMIT_SECONDS = 600  # at the end of a round: at most so much work, and a round
 POLL = 0.1  # seconds until a stop is noticed while the thread that acts is waited for
 
 
-def train(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> int:
+def train(
+    settings: Settings,
+    logdir: Path,
+    stops: Stops | Interrupts,
+    *,
+    profile: bool = False,
+    kind: "type[Run] | None" = None,
+) -> int:
     """`work`, for a command: prints how it ended, or the fault that ended it, in one line. Returns the exit code.
 
     That is 0 when finished, 1 after a fault, 128 + n after signal n. Raises RunError as `work` does.
     """
     try:
-        print(work(settings, logdir, stops, profile=profile))
+        print(work(settings, logdir, stops, profile=profile, kind=kind))
     except FAULTS as error:
         print(f"dreamer: {faults.one_line(error, logdir)}", file=sys.stderr)
         return 1
     return 128 + stops.signal if stops.signal else 0
 
 
-def work(settings: Settings, logdir: Path, stops: Stops | Interrupts, *, profile: bool = False) -> str:
+def work(
+    settings: Settings,
+    logdir: Path,
+    stops: Stops | Interrupts,
+    *,
+    profile: bool = False,
+    kind: "type[Run] | None" = None,
+) -> str:
     """Train the run in `logdir` until it has config.steps frames, or go on with it. profile: trace some updates.
+
+    kind: Run, or offline.Offline for one that learns from stored episodes.
 
     settings: of the run (run.settings.agree), whose log directory the caller holds for this process. stops: the Stops
     or Interrupts that this process is in. Returns a line that says how it ended. Raises FAULTS, and RunError for a run
     that cannot do what it is asked for; nothing is written then.
     """
-    recorder = Recorder(settings, logdir)
+    if kind is None and settings.config.learn.source != "none":
+        raise RunError("learn.source is set by `dreamer learn --from FOLDER`, which goes on with such a run")
+    recorder, kind = Recorder(settings, logdir), kind or Run
     if recorder.state.stage == "finished" and recorder.state.frames >= settings.config.steps:
-        return f"{logdir} is finished at {recorder.state.frames:,} frames. A larger --steps goes on from there."
+        reached = counted(recorder.state.frames, kind.unit)
+        return f"{logdir} is finished at {reached}. A larger {kind.option} goes on from there."
     with contextlib.ExitStack() as resources:
-        run = Run(settings.config, logdir, recorder, resources, stops, profile)
+        run = kind(settings.config, logdir, recorder, resources, stops, profile)
         run.open()
         with stops.noting():
             run.go()
+    reached = counted(run.frames, run.unit)
     if stops.signal:
-        return f"Stopped and saved at {run.frames:,} frames in {logdir}. The same command goes on from there."
-    return f"Finished at {run.frames:,} frames in {logdir}."
+        return f"Stopped and saved at {reached} in {logdir}. The same command goes on from there."
+    return f"Finished at {reached} in {logdir}."
 
 
 def updates_due(frames: int, *, since: int, updates: int, train_every: int, train_updates: int) -> int:
@@ -133,6 +154,8 @@ class Stopwatch:
 class Run:
     """What one run holds while it works; `go` is Algorithm 1."""
 
+    unit, option = "frame", "--steps"  # of what there are config.steps, and what sets it
+
     def __init__(
         self,
         config: Config,
@@ -177,7 +200,7 @@ class Run:
 
     def open(self) -> None:
         """Start everything, and go back to the committed state: first what may fail, then what writes."""
-        config, enter = self._config, self._resources.enter_context
+        config = self._config
         self._learns = config.method != "random"
         count = config.envs.count
         if self._shares and (count > 1 or self._overlaps):
@@ -190,13 +213,8 @@ class Run:
             eval_envs = [self._new_env(training=False) for _ in range(min(count, config.loop.eval_episodes))]
         action_space = self._envs[0].action_space
         inputs = inputs_of(config, self._envs[0].observation_spaces)
-        self._state.inputs = {name: [list(space.shape), space.dtype] for name, space in inputs.items()}
-        self._agent = build_agent(config, action_space, inputs, seed=seeds.derive(config.seed, "agent"))
+        self._build_agent(action_space, inputs)
         self._seed_agent = Random(action_space, seed=seeds.derive(config.seed, "prefill"))
-        if self._learns:
-            towers.spread(self._agent, config)
-            if not self._recorder.read_weights(self._agent) and (source := source_of(config.init_from)):
-                self._recorder.notes.append(take_networks(self._agent, source))
         # of_this_round: it has the weights of a round that an earlier session began, and its thread is yet to begin.
         self._acting, self._of_this_round = self._agent, False
         if self._overlaps:
@@ -223,21 +241,10 @@ class Run:
             self._windows.restore(self._recorder.draws)
         if self._recorder.random_draws:
             self._acting_randomly.restore(self._recorder.random_draws)
-        self._progress = enter(contextlib.closing(self._make_progress()))
-        self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes)))
-        self._logger.settings(config.flat())
-        compiled = xla.settle(self._agent, config, self._logdir, self._progress.message) if self._learns else {}
         note = self._envs[0].note
         if note and self._learns and set(self._envs[0].observation_spaces) - set(inputs):
             note = f"{note} Of these the agent sees {', '.join(inputs)} and nothing else (--model.inputs)."
-        machine.record(self._logdir, self._state.frames, compiled | ({"environment": note} if note else {}))
-        for name, count in self._logger.lost().items():
-            self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")
-        for line in [*([note] if note else []), *self._recorder.notes]:
-            self._progress.message(line)
-        self._profiler = enter(
-            contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
-        )
+        self._open_logs([note] if note else [])
         self._evaluator = Evaluator(
             eval_envs,
             self._logdir,
@@ -257,6 +264,33 @@ class Run:
         self._committed_at = self._state.frames, time.monotonic()
         if self._recorder.of_older_format:
             self._commit()
+
+    def _build_agent(self, action_space: ActionSpace, inputs: Mapping[str, Space]) -> None:
+        """The agent, with the weights of the committed state or of init_from where there are any."""
+        config = self._config
+        self._state.inputs = {name: [list(space.shape), space.dtype] for name, space in inputs.items()}
+        self._agent = build_agent(config, action_space, inputs, seed=seeds.derive(config.seed, "agent"))
+        if self._learns:
+            towers.spread(self._agent, config)
+            if not self._recorder.read_weights(self._agent) and (source := source_of(config.init_from)):
+                self._recorder.notes.append(take_networks(self._agent, source))
+
+    def _open_logs(self, notes: list[str]) -> None:
+        """What tells how the run goes; what there is to say of the start, `notes` of its data first, is said."""
+        config, enter = self._config, self._resources.enter_context
+        self._progress = enter(contextlib.closing(self._make_progress()))
+        also = Also(config.logger, self._logdir, config.flat(), self._progress.message)
+        self._logger = enter(contextlib.closing(Logger(self._logdir, self._recorder.sizes, also)))
+        self._logger.settings(config.flat())
+        compiled = xla.settle(self._agent, config, self._logdir, self._progress.message) if self._learns else {}
+        machine.record(self._logdir, self._state.frames, compiled | ({"environment": notes[0]} if notes else {}))
+        for name, count in self._logger.lost().items():
+            self._recorder.notes.append(f"{name} lacks {count:,} bytes that were written: those lines are gone.")
+        for line in [*notes, *self._recorder.notes]:
+            self._progress.message(line)
+        self._profiler = enter(
+            contextlib.closing(Profiler(self._logdir, UPDATES if self._profile else 0, self._progress.message))
+        )
 
     def go(self) -> None:
         """Algorithm 1, until there are config.steps frames or a signal has arrived; commits whichever way it ends."""
@@ -393,14 +427,7 @@ class Run:
 
         Raises TrainingError where they cannot go on.
         """
-        state, loop = self._state, self._config.loop
-        due = updates_due(
-            self.frames,
-            since=state.since,
-            updates=state.due,
-            train_every=loop.train_every,
-            train_updates=loop.train_updates,
-        )
+        state, due = self._state, self._updates_due()
         done = state.round
         count = due - self._updates + len(done)
         if count <= len(done):
@@ -414,8 +441,7 @@ class Run:
                 batch = next(self._batches)
             with self._profiler.update(), self._stopwatch.part("training"), self._tracing():
                 done.append(self._agent.train(batch))
-            # To read a variable is to wait for a GPU.
-            self._progress.update(self._ahead.frames if self._ahead else self.frames, due - count + len(done))
+            self._say_updates(due - count + len(done))  # To read a variable is to wait for a GPU.
             self._mend()
         if not done:
             return {}
@@ -425,10 +451,24 @@ class Run:
             state.round = [{key: values[n] for key, values in results.items()} for n in range(len(done))]
             return {}
         # Only whole rounds are counted: the rest of one that was stopped would count its beginning again.
-        faults.check(results, batch, self._agent, state, loop.max_skipped, self._logdir, self._remedies)
+        faults.check(results, batch, self._agent, state, self._config.loop.max_skipped, self._logdir, self._remedies)
         state.round, self._in_round = [], False
         means = {f"train/{key}": float(np.mean(values)) for key, values in results.items()}
         return means | {"train/updates": self._updates}
+
+    def _updates_due(self) -> int:
+        """Updates in all that the round ends with."""
+        loop = self._config.loop
+        return updates_due(
+            self.frames,
+            since=self._state.since,
+            updates=self._state.due,
+            train_every=loop.train_every,
+            train_updates=loop.train_updates,
+        )
+
+    def _say_updates(self, updates: int) -> None:
+        self._progress.update(self._ahead.frames if self._ahead else self.frames, updates)
 
     @property
     def _remedies(self) -> faults.Remedies:
@@ -637,11 +677,14 @@ class Run:
                 draws=self._windows.state(repeat_request=self._in_round),
                 random_draws=self._acting_randomly.state() if random else None,
                 sizes=self._logger.sizes(),
-                episode=(self._ahead.before if self._ahead else self._streams).state(),
+                episode=self._episodes_in_progress(),
                 write_weights=self._write_weights,
             )
             self._store.committed()
         self._committed_at = state.frames, time.monotonic()
+
+    def _episodes_in_progress(self) -> dict[str, Any]:
+        return (self._ahead.before if self._ahead else self._streams).state()
 
     def _write_weights(self, prefix: Path) -> None:
         if self._learns:

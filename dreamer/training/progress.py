@@ -28,7 +28,8 @@ class Progress:
 
     start: frames that a resumed run begins with; speeds count this session only. total_updates: those of the whole run,
     0 for an agent that does not learn. eval_every, eval_frames: frames between two evaluations, and about how many one
-    plays; 0 where that is not known. last_evaluation: frames and return of the last one of an earlier session.
+    plays; 0 where that is not known. last_evaluation: frames and return of the last one of an earlier session. measure:
+    what an evaluation gives. unit: "update" where the frames are updates, of a run that has no others.
 
     On a terminal one line is redrawn; elsewhere a line is written at most every `interval` seconds of `clock`, and one
     at the end.
@@ -44,11 +45,14 @@ class Progress:
         start: int = 0,
         last_evaluation: tuple[int, float] | None = None,
         label: str = "",
+        measure: str = "return",
+        unit: str = "frame",
         stream: TextIO | None = None,
         interval: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._total, self._label, self._clock = total_frames, label, clock
+        self._measure, self._unit = measure, unit
         self._stream = sys.stderr if stream is None else stream
         self._began = self._due = clock()
         self._frames = start
@@ -109,19 +113,19 @@ class Progress:
         "over 2:00 left": the agent has not acted yet, and the speed of random actions stands for its own.
         """
         facts = {"label": self._label} if self._label else {}
-        facts["frames"] = f"{self._frames:,}/{self._total:,} frames"
+        facts["frames"] = f"{self._frames:,}/{self._total:,} {self._unit}s"
         facts["percent"] = f"{100 * self._frames // self._total}%"
         speeds = self._pace.speeds(self._clock()) if self._pace else None
-        if self._updates:  # none while the replay fills, and never with random actions
+        if self._updates and self._unit == "frame":  # none while the replay fills, and never with random actions
             facts["updates"] = counted(self._updates, "update")
-        if speeds is not None:
+        if speeds is not None and self._unit == "frame":
             facts["frames/s"] = f"{speed(speeds[0])} frames/s"
         if speeds is not None and self._updates:
             facts["updates/s"] = f"{speed(speeds[1])} updates/s"
         if (left := self._outlook.left()) is not None:
             facts["left"] = f"{'' if self._outlook.settled else 'over '}{duration(left)} left"
         if self._evaluation is not None:
-            facts["eval"] = f"last return {self._evaluation:.1f}"
+            facts["eval"] = f"last {self._measure} {self._evaluation:.1f}"
         return facts
 
 

@@ -27,7 +27,8 @@ class State:
     round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
     since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
     network has skipped. retried: environments that were built anew. dropped: episodes that were lost so. inputs: shape
-    and dtype of what the agent sees, by name, for whoever opens the run without its environment.
+    and dtype of what the agent sees, by name, for whoever opens the run without its environment. source: of a run that
+    learns from the episodes of others, how many there are, and their steps.
     """
 
     stage: str = "prefill"
@@ -47,6 +48,7 @@ class State:
     retried: int = 0
     dropped: int = 0
     inputs: dict = dataclasses.field(default_factory=dict)
+    source: list = dataclasses.field(default_factory=list)
 
 
 class Recorder:

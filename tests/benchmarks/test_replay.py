@@ -45,3 +45,24 @@ def test_figures_follow_from_the_measurements(monkeypatch, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "memory with 3 episodes / with 1: 1.012x" in lines
     assert lines[-1] == "batches of 50x50 from episodes of 50 steps, ours / decode per window: 24.0x"
+
+
+def test_short_episodes_are_set_against_long_ones(monkeypatch, tmp_path, capsys):
+    measured = []
+
+    def child(way, directory):
+        kind, files = directory.name, len(list(directory.glob("*.npz")))
+        measured.append((way, kind, files))
+        peak = {"short": 8e8, "long": 1e9}[kind]
+        return {"startup": 0.25, "speed": {"short": 50.0, "long": 80.0}[kind], "cpu": 0.01, "peak": peak}
+
+    monkeypatch.setattr(replay, "measure_in_child", child)
+    replay.compare_short(tmp_path, long_steps=50, episodes=100)
+    assert measured == [("ours", "short", 100), ("ours", "long", 3)] * replay.TURNS
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4:] == [
+        "start-up with 100 episodes: 0.25 s",
+        "memory, short / long: 0.80x",
+        "CPU time of a batch, short / long: 1.00x",
+        "time of a batch, short / long: 1.60x",
+    ]

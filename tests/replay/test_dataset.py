@@ -49,7 +49,7 @@ def episodes_and_steps(batch):
 
 def assert_same(left, right):
     for a, b in zip(left, right, strict=True):
-        for x, y in zip(a, b, strict=True):
+        for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
             np.testing.assert_array_equal(x, y)
 
 
@@ -272,7 +272,7 @@ def test_a_damaged_episode_is_named_and_drawn_again_from_the_others(store, tmp_p
         assert damaged.frames == frames
         bad = damaged.paths()[0].parent / "quarantine" / "0000000020-20.npz"
         assert bad.stat().st_size > 0
-        assert "ends early" in bad.with_suffix(".txt").read_text()
+        assert "cannot be read as an episode" in bad.with_suffix(".txt").read_text()
         assert len(damaged) == 2
     assert_same(*results)
     assert len(caplog.records) == 2
@@ -287,6 +287,28 @@ def test_a_damaged_episode_is_named_and_drawn_again_from_the_others(store, tmp_p
         firsts += (~follows).sum()
     assert numbers == {1, 2}
     assert firsts > 0
+
+
+def test_a_number_that_is_not_finite_is_found_in_the_midst_of_a_window(tmp_path, make_episode, open_windows):
+    """Windows look once for all their pieces: the one piece at fault is set aside, the others stay where they are."""
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    for number in range(1, 5):
+        store.add(make_episode(number, 3))
+    spoilt = make_episode(3, 3)
+    spoilt["reward"][2] = np.inf
+    np.savez(store.paths()[2], **spoilt)
+    windows = open_windows(store)
+    batches = take(windows, windows.batches(), 20)
+    assert [path.name for path in (tmp_path / "quarantine").glob("*.npz")] == ["0000000004-3.npz"]
+    assert "reward has values that are not finite" in (tmp_path / "quarantine" / "0000000004-3.txt").read_text()
+    for batch in batches:
+        assert np.isfinite(batch.reward).all()
+        episode, step = episodes_and_steps(batch)
+        assert set(episode.flat) <= {1, 2, 4}
+        assert (batch.is_first[:, 0] & (batch.is_first | (step > 0)).all(1)).all()
+        follows = (episode[:, 1:] == episode[:, :-1]) & (step[:, 1:] == step[:, :-1] + 1)
+        np.testing.assert_array_equal(batch.is_first[:, 1:] | follows, True)
+        assert not (batch.is_first[:, 1:] & (step[:, 1:] > 0) & follows).any()
 
 
 def test_a_replay_of_damaged_files_says_so(store, tmp_path, open_windows):

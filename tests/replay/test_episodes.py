@@ -320,7 +320,7 @@ def test_a_file_cut_after_it_was_first_read_is_recognised(tmp_path, make_episode
     path = store.add(make_episode(1, 9))
     store.read_rows(store.episodes()[0], 5, window(4))
     os.truncate(path, 7 * 64 * 64 * 3)
-    with pytest.raises(DamagedEpisodeError, match="ends early"):
+    with pytest.raises(DamagedEpisodeError, match="cannot be read as an episode"):
         store.read_rows(store.episodes()[0], 5, window(4))
 
 
@@ -460,21 +460,72 @@ def test_an_episode_is_on_the_disk_before_its_name_is_and_the_name_before_add_re
     assert happened == [("sync", f"{name}.tmp"), ("rename", name), ("sync", "episodes")]
 
 
-def test_no_more_layouts_are_remembered_than_fit_and_those_in_use_stay(tmp_path, make_episode, monkeypatch):
-    """What is known of a file is about 1 KB, and a long run has more of them than memory should hold."""
-    monkeypatch.setattr(module, "_CACHED_LAYOUTS", 3)
-    store = fill(tmp_path, make_episode, 6)
-    opened, read_layout = [], module.read_layout
+def counted_parses(monkeypatch):
+    """The files whose zip directory is read from now on, each as often as it is."""
+    parsed, read_layout = [], module.read_layout
 
     def note(file, keys):
-        opened.append(int(pathlib.Path(file.name).name.split("-")[0]) // 8)
+        parsed.append(os.fstat(file.fileno()).st_size)
         return read_layout(file, keys)
 
     monkeypatch.setattr(module, "read_layout", note)
-    for number in (0, 1, 2, 0, 3, 0, 4, 5, 0, 1):
-        store.read_rows(store.episodes()[number], 0, window(2))
-    assert opened == [0, 1, 2, 3, 4, 5, 1]
-    assert len(store._layouts) == 3
+    return parsed
+
+
+def test_one_of_many_files_that_are_alike_tells_where_the_rows_of_all_are(tmp_path, make_episode, monkeypatch):
+    """To find that out takes longer than to read a short episode, and memory for each of a million of them."""
+    episodes = [make_episode(number, length) for number, length in enumerate([6, 6, 9, 6, 9, 6])]
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    for episode in episodes:
+        store.add(episode)
+    parsed = counted_parses(monkeypatch)
+    for start, count in ((0, 6), (2, 3), (5, 1)):
+        for stored, episode in zip(store.episodes(), episodes, strict=True):
+            out = window(count)
+            store.read_rows(stored, start, out)
+            for key, rows in out.items():
+                np.testing.assert_array_equal(rows, episode[key][start : start + count])
+    assert len(parsed) == len(set(parsed)) == 2  # one of each length
+
+
+def test_a_file_that_is_unlike_the_others_of_its_length_is_read_all_the_same(tmp_path, make_episode):
+    """Members in another order, of as many bytes: what is known of the others would give rows of something else."""
+    episodes = [make_episode(number, 6) for number in range(3)]
+    EpisodeStore(tmp_path, action_repeat=1).add(episodes[0])
+    np.savez(tmp_path / "0000000005-6.npz", **dict(reversed(episodes[1].items())))
+    assert len({path.stat().st_size for path in tmp_path.iterdir()}) == 1
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    for _ in range(2):
+        for stored, episode in zip(store.episodes(), episodes, strict=False):
+            out = window(6)
+            store.read_rows(stored, 0, out)
+            for key, rows in out.items():
+                np.testing.assert_array_equal(rows, episode[key])
+
+
+@pytest.mark.parametrize("length", [5, 700], ids=["read whole", "read by rows"])
+def test_damage_is_recognised_in_a_file_like_one_that_was_read(tmp_path, make_episode, length):
+    store = EpisodeStore(tmp_path, action_repeat=1)
+    store.add(make_episode(1, length))
+    path = store.add(make_episode(2, length))
+    sound, bad = store.episodes()
+    store.read_rows(sound, 1, window(4))
+    content = path.read_bytes()
+    for size in np.linspace(0, len(content) - 1, 20).astype(int):
+        path.write_bytes(content[:size])
+        with pytest.raises(DamagedEpisodeError, match=path.name):
+            store.read_rows(bad, 1, window(4))
+    for key in ("image", "action", "reward", "discount"):
+        at = content.index(f"{key}.npy".encode())
+        for where in (at, content.index(b"descr", at)):
+            path.write_bytes(content[:where] + b"?" + content[where + 1 :])
+            with pytest.raises(DamagedEpisodeError, match=path.name):
+                store.read_rows(bad, 1, window(4))
+    path.write_bytes(content)
+    store.read_rows(bad, 1, window(4))
+    path.unlink()
+    with pytest.raises(DamagedEpisodeError, match="is gone"):
+        store.read_rows(bad, 1, window(4))
 
 
 STEADY_WRITER = """

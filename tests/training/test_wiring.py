@@ -58,6 +58,10 @@ VALUES = {
     "replay.capacity": 71,
     "replay.prefetch": 2,
     "replay.compress": True,
+    "logger.also": "wandb,mlflow",
+    "logger.project": "walkers",
+    "learn.source": "elsewhere",
+    "learn.hold_out": 7,
     "model.deter": 12,
     "model.stoch": 5,
     "model.hidden": 13,
@@ -230,13 +234,15 @@ class Run:
             calls.note(loop, name)
         calls.note(loop, "take_networks", lambda agent, source: f"Taken from {source}.")
         calls.note(loop.Logger, "settings")
+        calls.note(loop, "Also", lambda *args: None)
         calls.note(faults, "check")
         calls.note(seeds, "derive")
         monkeypatch.setattr(loop.Recorder, "commit", commit)
         monkeypatch.setattr(loop.Recorder, "write_score", score)
         monkeypatch.setattr(loop, "COMMIT_SECONDS", float("inf"))  # the clock decides nothing here
         with Stops() as stops, lock.exclusive(logdir):
-            assert loop.train(settings.agree(TRAINED, logdir), logdir, stops) == 0
+            # learn.source belongs to runs of another kind: tests/training/test_offline.py.
+            assert loop.train(settings.agree(TRAINED, logdir), logdir, stops, kind=loop.Run) == 0
         self.lines = [json.loads(line) for line in (logdir / "metrics.jsonl").read_text().splitlines()]
         self.scores = json.loads((logdir / "scores.json").read_text())
 
@@ -301,6 +307,7 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     for (given, *_), options in run.calls.all("build_agent"):
         assert (given, options) == (TRAINED, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == TRAINED.flat()
+    assert dict(run.calls.one("Also")[0][0]) == {"also": "wandb,mlflow", "project": "walkers"}
     assert run.calls.one("take_networks")[0] == (run.agent, Path("other"))
     # faults.check holds one limit for every round that had updates.
     limits = [args[4] for args, _ in run.calls.all("check")]
