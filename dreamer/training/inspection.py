@@ -64,8 +64,9 @@ def evaluate(
 ) -> None:
     """Play `episodes` episodes, print each return, their mean, median and standard deviation, and write them as JSON.
 
-    video_path (.mp4) shows the first SHOWN episodes side by side. The same seed gives the same numbers. agent: the
-    method that acts with the run's networks, PLANNER, instead of the run's own; its JSON file has a name of its own.
+    video_path (.mp4) shows the first SHOWN episodes side by side, whether the agent sees images or not. The same seed
+    gives the same numbers. agent: the method that acts with the run's networks, PLANNER, instead of the run's own; its
+    JSON file has a name of its own.
     at_once: so many are played at the same time, see _play_together; None plays one after another, each of which goes
     on with the draws of the one before.
     Raises RunError for a run that cannot be evaluated (yet), and FAULTS.
@@ -74,13 +75,14 @@ def evaluate(
         _need_world_model(config, logdir, "plan")
         if config.planner.value and config.method == PLANNER:
             raise RunError(f"--planner.value: {logdir} is a run of {PLANNER}, which has no value network")
-    if video_path and not sees_images(config):
-        raise RunError(f"--video: {logdir} has model.inputs {config.model.inputs}, and so no images to show")
     returns, lengths = [], []
     shown: list[tuple[np.ndarray, np.ndarray]] = []
-    with _restored(config, logdir, seed, best, agent) as run:
+    rendered = bool(video_path) or sees_images(config)
+    with _restored(config, logdir, seed, best, agent, rendered=rendered) as run:
         for episode in (
-            _play_together(run, config, episodes, seed, at_once) if at_once else _play(run, config, episodes, seed)
+            _play_together(run, config, episodes, seed, at_once, rendered=rendered)
+            if at_once
+            else _play(run, config, episodes, seed)
         ):
             returns.append(episode_return(episode))
             lengths.append(len(episode["reward"]) - 1)
@@ -136,7 +138,7 @@ def imagine(
             f"{logdir} has model.observation {config.model.observation}: its world model predicts no images, and "
             "model.probe_decoder, which would have learned to draw its states, is false"
         )
-    with _restored(config, logdir, seed, best) as run:
+    with _restored(config, logdir, seed, best, rendered=sees_images(config)) as run:
         played = list(_play(run, config, episodes, seed))
     shortest = min(len(episode["reward"]) for episode in played)
     if shortest <= CONTEXT:
@@ -175,14 +177,15 @@ def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> 
     return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
 
 
-def _environment(config: Config, *, beside: bool = False) -> contextlib.closing[envs.Checked]:
-    seen = {"images": sees_images(config), **config.env}
-    return contextlib.closing(envs.make(config.suite, config.task, beside=beside, **seen))
+def _environment(config: Config, *, rendered: bool, beside: bool = False) -> contextlib.closing[envs.Checked]:
+    return contextlib.closing(envs.make(config.suite, config.task, beside=beside, images=rendered, **config.env))
 
 
 @contextlib.contextmanager
-def _restored(config: Config, logdir: Path, seed: int, best: bool, acting: str | None = None) -> Iterator[Restored]:
-    with _environment(config) as env:
+def _restored(
+    config: Config, logdir: Path, seed: int, best: bool, acting: str | None = None, *, rendered: bool
+) -> Iterator[Restored]:
+    with _environment(config, rendered=rendered) as env:
         agent, frames, is_best = restore_agent(
             config.replace(method=acting) if acting else config,
             logdir,
@@ -217,7 +220,7 @@ def _play(run: Restored, config: keys.Keys, count: int, seed: int) -> Iterator[d
 
 
 def _play_together(
-    run: Restored, config: Config, count: int, seed: int, at_once: int
+    run: Restored, config: Config, count: int, seed: int, at_once: int, *, rendered: bool
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield `count` episodes of mode actions in their order, of which `at_once` are played at the same time.
 
@@ -247,7 +250,10 @@ def _play_together(
     with contextlib.ExitStack() as resources:
         bar = resources.enter_context(_bar(config, count))
         bar.set_description(f"{count} episodes")
-        others = [resources.enter_context(_environment(config, beside=True)) for _ in range(min(at_once, count) - 1)]
+        others = [
+            resources.enter_context(_environment(config, rendered=rendered, beside=True))
+            for _ in range(min(at_once, count) - 1)
+        ]
         for env in (run.env, *others):
             free.put(env)
         pool = resources.enter_context(futures.ThreadPoolExecutor(len(others) + 1))

@@ -135,7 +135,7 @@ def test_policy_filters_with_the_previous_action_and_then_acts(agent):
     image, is_first, carry = images(3), tf.constant([False, True, False]), some_carry(3)
     for policy in (agent.evaluate, agent.explore):
         agent.random.reset_from_seed(4)
-        action, (state, _) = policy(image, is_first, carry)
+        action, (state, _) = policy({"image": image}, is_first, carry)
         copy = tf.random.Generator.from_seed(4, alg="philox")
         noise = copy.normal([3, 4])
         kept = tf.where(is_first[:, None], 0.0, carry[1])
@@ -158,7 +158,7 @@ def test_is_first_resets_state_and_action(agent, explore):
 
     def run(is_first, carry):
         agent.random.reset_from_seed(4)
-        return policy(image, tf.constant(is_first), carry)
+        return policy({"image": image}, tf.constant(is_first), carry)
 
     initial = agent.world_model.rssm.initial(3), tf.zeros([3, ACTIONS])
     fresh = run([True, True, True], initial)
@@ -354,7 +354,7 @@ def test_an_agent_of_several_choices_trains_and_acts(make_agent, make_batch):
     assert np.log(3) < float(metrics["actor_entropy"]) <= np.log(2) + np.log(3) + 1e-6
     carry = agent.initial(3)
     for explore in (False, True):
-        actions, carry = agent.act_rows(images(3).numpy(), np.ones(3, bool), carry, explore)
+        actions, carry = agent.act_rows({"image": images(3).numpy()}, np.ones(3, bool), carry, explore)
         np.testing.assert_array_equal([part.sum(-1) for part in np.split(actions, [2], -1)], np.ones([2, 3]))
 
 
@@ -363,7 +363,7 @@ def test_exploration_is_epsilon_greedy_in_each_group_by_itself(make_agent):
     agent = make_agent(GROUPS, explore={"epsilon_eval": 0.4})
     agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
     agent.actor.mlp.out.bias.assign([0.0, 0.1, 0.0, 0.0, 0.1])
-    action, _ = agent.evaluate(image, is_first, (agent.world_model.rssm.initial(1000), tf.zeros([1000, 5])))
+    action, _ = agent.evaluate({"image": image}, is_first, (agent.world_model.rssm.initial(1000), tf.zeros([1000, 5])))
     shares = np.mean(action, 0)
     # A random choice may be the mode too. The deviation of each share is at most 0.014.
     np.testing.assert_allclose(shares, [0.2, 0.8, 0.4 / 3, 0.4 / 3, 0.6 + 0.4 / 3], atol=0.06)

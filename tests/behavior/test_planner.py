@@ -110,7 +110,14 @@ def world():
         seeds=seed_stream(0),
         probe_seeds=seed_stream(1),
         **{"deter": 8, "stoch": 4, "hidden": 16, "min_std": 0.1, "conv_depth": 1, "units": 16, "reward_layers": 2},
-        **{"observation": "none", "probe_decoder": False, "discount_head": True, "discount_layers": 1},
+        **{
+            "vector_layers": 1,
+            "vector_std": 0.1,
+            "observation": "none",
+            "probe_decoder": False,
+            "discount_head": True,
+            "discount_layers": 1,
+        },
         **{"discount_scale": 1.0, "kl_scale": 1.0, "free_nats": 0.0, "free_nats_per": "mean"},
     )
     return model, Value(12, layers=1, units=16, seeds=seed_stream(2))

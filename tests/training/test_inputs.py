@@ -137,12 +137,12 @@ def test_eval_imagine_and_report_show_what_there_is(run, tmp_path, capsys):
     assert main(["report", str(logdir), "--out", str(tmp_path / "report.html")]) == 0
     page = (tmp_path / "report.html").read_text()
     assert ("data:image/png" in page) == (kind == "vectors") or kind == "both"
-    code = main(["eval", "--logdir", str(logdir), "--episodes", "1", "--video", str(tmp_path / "x.mp4")])
-    assert code == (2 if kind == "vectors" else 0)
+    # For people it is rendered all the same.
+    assert main(["eval", "--logdir", str(logdir), "--episodes", "1", "--video", str(tmp_path / "x.mp4")]) == 0
+    assert (tmp_path / "x.mp4").stat().st_size > 1000
     code = main(["imagine", "--logdir", str(logdir), "--out", str(tmp_path / "x.gif"), "--horizon", "6"])
     assert code == (2 if kind == "vectors" else 0)
-    if kind == "vectors":
-        assert capsys.readouterr().err.count("has model.inputs position, and so no images") == 2
+    assert ("has model.inputs position, and so no images" in capsys.readouterr().err) == (kind == "vectors")
 
 
 def test_dm_control_from_states_renders_nothing(monkeypatch):

@@ -10,7 +10,7 @@ from dreamer.envs import EnvError
 from dreamer.envs.wrappers import Checked
 from dreamer.training.driver import Driver
 from dreamer.training.streams import Streams
-from dreamer.types import ActionSpace, Space
+from dreamer.types import PIXELS, ActionSpace, Space
 
 
 class Counting:
@@ -57,8 +57,11 @@ class Rows:
     def initial(self, rows=1):
         return tf.zeros([rows])
 
-    def act_rows(self, image, is_first, carry, explore):
+    inputs = PIXELS
+
+    def act_rows(self, inputs, is_first, carry, explore):
         assert explore
+        image = inputs["image"]
         counts = np.where(is_first, 0, carry) + 1
         self.calls += 1
         rows = np.arange(len(image))
