@@ -6,23 +6,24 @@ import pytest
 from dreamer import demo
 from dreamer.results import video
 
-TASK = "cheetah_run"
+TASK = "cartpole_balance"
 RUN = demo.OUT / TASK
 LINES = (
     "random policy         12.3   mean of 3 episodes",
     "first evaluation      20.0   after 3,000 frames, mean of 2 episodes",
     "last evaluation      345.6   after 20,000 frames, mean of 2 episodes",
-    "published            894.6   Dreamer, after 5,000,000 frames",
+    "published            979.6   Dreamer, after 5,000,000 frames",
+    "best known           992.8   D4PG, after 100,000,000 frames",
     "20,000 frames and 1,700 updates in 10 min on a CPU, 2 cores, bfloat16.",
     "What the world model imagines is better than repeating the last image from imagined step 2 of 3 on.",
     "runs/demo/curve.png",
     "runs/demo/episode.mp4",
     "runs/demo/open-loop.gif",
-    "runs/demo/cheetah_run     everything else",
+    "runs/demo/cartpole_balance   everything else",
 )
 
 
-def finished_run(run, task="dmc_cheetah_run"):
+def finished_run(run, task="dmc_cartpole_balance"):
     """A run as training leaves it: everything that the demo looks at."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "random.json").write_text(json.dumps({"mean": 12.34, "std": 1.0, "episodes": 3}))
@@ -63,7 +64,7 @@ def commands(tmp_path, monkeypatch):
 
 def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
     assert demo.main([TASK, "--seed", "5"]) == 0
-    words = ["train", "--configs", "dmc", "small", "--task", TASK, "--steps", "20000"]
+    words = ["train", "--configs", "dmc", "small", "cpu", "--task", TASK, "--steps", "16000"]
     assert commands == [[*words, "--logdir", str(RUN), "--seed", "5"]]
     text = capsys.readouterr().out
     places = [text.find(line) for line in LINES]
@@ -78,7 +79,7 @@ def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
 def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys):
     demo.main([TASK])
     first, *_ = capsys.readouterr().out.splitlines()
-    assert all(word in first for word in ("to run", "20,000 frames", "10 minutes on 2 cores"))
+    assert all(word in first for word in ("to balance a pole", "16,000 frames", "10 minutes on 2 cores"))
     demo.main([TASK])
     assert "learns" not in capsys.readouterr().out
 
@@ -136,7 +137,7 @@ def test_without_a_name_it_is_the_dot_whose_best_return_is_known(commands, monke
 
 def test_a_demo_that_is_none_is_refused(commands, capsys):
     assert demo.main(["dots"]) == 2
-    assert capsys.readouterr().err == "dreamer: no demo dots: expected dot or cheetah_run\n"
+    assert capsys.readouterr().err == "dreamer: no demo dots: expected dot or cartpole_balance\n"
     assert commands == []
 
 
