@@ -26,11 +26,13 @@ _TEXT = """\
 #SBATCH --output={output}
 {options}
 cd {folder} || exit 1
-late=false
-trap 'late=true; kill -TERM "$run"' USR1 # the time is nearly over: it saves, and goes on in the next
-trap 'kill -TERM "$run"' TERM            # cancelled, or preempted, after which Slurm queues it again by itself
+late=false early=false run=
+stop() {{ if [ -n "$run" ]; then kill -TERM "$run"; else early=true; fi; }}
+trap 'late=true; stop' USR1 # the time is nearly over: it saves, and goes on in the next
+trap stop TERM              # cancelled, or preempted, after which Slurm queues it again by itself
 {command} --index="$SLURM_ARRAY_TASK_ID" &
 run=$!
+$early && kill -TERM "$run" # a signal that came before the number of the process was known
 wait "$run"
 code=$?
 while kill -0 "$run" 2>/dev/null; do # a signal ends a wait
