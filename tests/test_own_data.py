@@ -22,7 +22,7 @@ def blocks(language):
 
 def test_the_recording_of_the_page_can_be_imported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (python,), (learn, take) = blocks("python"), blocks("sh")
+    (python,), (_, take, _) = blocks("python"), blocks("sh")
     exec(python, {})
     name, command, *words = shlex.split(take)
     assert (name, command) == ("dreamer", "import")
@@ -30,8 +30,13 @@ def test_the_recording_of_the_page_can_be_imported(tmp_path, monkeypatch, capsys
     assert "robot: 2 episodes, 38 steps taken as arrays; 0 refused" in capsys.readouterr().out
     episodes = [load(path) for path in stored_paths(tmp_path / "robot")]
     np.testing.assert_array_equal(episodes[1]["action"][1:, 0], np.sin(np.arange(20, 39)).astype(np.float32))
-    assert shlex.split(learn)[:2] == ["dreamer", "learn"]
-    assert parse_train(shlex.split(learn)[2:]).overrides.keys() == {"from", "updates"}
+
+
+def test_the_trainings_of_the_page_are_understood():
+    for command in (block for block in blocks("sh") if "learn" in block):
+        assert shlex.split(command)[:2] == ["dreamer", "learn"]
+        given = parse_train(shlex.split(command)[2:])
+        assert {"from", "updates"} <= given.overrides.keys() <= {"from", "updates", "task"}
 
 
 def test_options_of_the_page_are_those_of_the_commands(capsys):

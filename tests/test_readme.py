@@ -1,4 +1,4 @@
-"""What README.md names must exist."""
+"""What README.md and docs/code.md name must exist."""
 
 import ast
 import json
@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCES = sorted(set(re.findall(r"`((?:dreamer|tests)/[\w/]+\.py)::([\w.]+)`", README)))
+CODE = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
+REFERENCES = sorted(set(re.findall(r"`((?:dreamer|tests)/[\w/]+\.py)::([\w.]+)`", CODE)))
 
 
 def names(tree, prefix=""):
@@ -28,10 +29,21 @@ def test_names_in_the_table_from_paper_to_code_exist(file, name):
 
 
 def test_the_table_is_complete():
-    table = README[README.index("## From the paper to the code") :]
+    table = CODE[CODE.index("## From the paper to the code") :]
     for number in range(1, 11):
         assert re.search(rf"Eqs?\. ({number}\b|\d+-(\d+))", table), f"equation {number} is missing"
     assert len(REFERENCES) > 30
+
+
+def test_every_module_stands_in_the_map():
+    tree = CODE[CODE.index("## Where things are") : CODE.index("## From the paper to the code")]
+    modules = {path.name for path in (ROOT / "dreamer").glob("*.py")} | {
+        path.name for path in (ROOT / "dreamer").glob("*/*.py")
+    }
+    named = set(re.findall(r"\w+\.py", tree))
+    assert modules - named == {"__init__.py", "__main__.py"}
+    overlays = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    assert overlays - set(re.findall(r"\w+", tree.partition("\ndreamer/")[0])) == set()
 
 
 def test_pictures_and_links_to_files_exist():

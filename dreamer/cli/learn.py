@@ -8,7 +8,7 @@ from dreamer.cli.arguments import UsageError, to_path
 from dreamer.cli.output import say
 from dreamer.cli.train import TrainWords, go_on, parse_train
 from dreamer.run import layout
-from dreamer.start import check_agent, open_config
+from dreamer.start import check_agent, load_tensorflow, open_config
 
 LEARN_HELP = """\
 usage: dreamer learn --from FOLDER --logdir DIR [--updates N] [--configs NAME ...]
@@ -51,6 +51,8 @@ def learn(words: list[str], active: stops.Stops) -> int:
     if run.method == "random":
         raise UsageError("--method random learns nothing, from no episodes")
 
+    load_tensorflow()  # the next import would do it too, without what has to be set before
+
     from dreamer.training.offline import Offline
 
     return go_on(run, given.logdir, given, active, kind=Offline)
@@ -69,6 +71,7 @@ def _settings(given: TrainWords, logdir: Path) -> config.Config:
         if base["learn.source"] == "none":
             raise UsageError(f"{logdir} holds a run that collects its own episodes: give another --logdir")
         folder = folder or Path(base["learn.source"])
+        del base["precision"]  # that of the run, and not one that was asked for
     elif folder is None:
         raise UsageError("learn needs --from FOLDER: a run, or a folder of episodes")
     elif of:

@@ -69,10 +69,11 @@ class Gymnasium:
         seen = gym_observations.take(self._env.observation_space, image, images=images, task=task)
         if images and not seen.image:
             if "rgb_array" not in (self._env.metadata or {}).get("render_modes", ()):
+                without = "; --model.inputs vectors learns from its numbers alone" if seen.vectors else ""
                 raise EnvRefused(
                     f"{task} has no images: its observations are {self._env.observation_space}, not {_IMAGES} (or a "
                     'Dict with such an "image"), nor of another form of images, and it does not offer the render_mode '
-                    '"rgb_array"'
+                    f'"rgb_array"{without}'
                 )
             if not rendered:
                 self._env.close()
@@ -223,7 +224,8 @@ def find(task: str) -> str | Callable:
         hint = "" if colon else "; MODULE:ID imports a module that registers its own"
         if atari:
             hint = "; games of Atari are the suite atari: --configs atari --task pong, as `dreamer tasks` lists them"
-        raise ValueError(unknown("environment of gymnasium", environment_id, gymnasium.registry) + hint)
+        valid = [*(_defined(sys.modules[module]) if colon else ()), *gymnasium.registry]
+        raise ValueError(unknown("environment of gymnasium", environment_id, valid) + hint)
     return environment_id
 
 
@@ -237,6 +239,12 @@ def name_of(constructor: Callable) -> str:
             f"environment each time it is called and can be found by its name later; got {shown}"
         )
     return f"{module}:{name}"
+
+
+def _defined(module: Any) -> list[str]:
+    """The classes and functions that a module defines, and does not import: the first that a wrong name may mean."""
+    own = (name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
+    return [name for name in own if callable(getattr(module, name))]
 
 
 def _attribute(module: Any, name: str) -> Any:

@@ -26,7 +26,8 @@ IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rat
 _SAME_RESULTS = {
     *IDENTITY,
     *("steps", "xla", "gpus", "env.renderer", "env.worker", "env.level_cache", "env.timeout"),
-    *("replay.prefetch", "replay.compress", "loop.save_every"),
+    *("env.start_timeout", "env.retries", "replay.prefetch", "replay.compress", "loop.save_every"),
+    *("logger.also", "logger.project"),
 }
 
 

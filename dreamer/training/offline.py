@@ -29,7 +29,7 @@ from dreamer.replay.episodes import (
 )
 from dreamer.training.evaluation import CONTEXT, HORIZON, SEQUENCES, Evaluator, cut_windows
 from dreamer.training.loop import COMMIT_SECONDS, Run
-from dreamer.training.progress import Progress
+from dreamer.training.progress import Progress, counted
 from dreamer.types import IMAGE, ActionSpace, Batch, Space
 
 PREDICTED = 24  # windows of held-out episodes at most; an evaluation then takes seconds
@@ -73,10 +73,12 @@ class Offline(Run):
         self._resources.callback(self._windows.close)
         if self._recorder.draws:
             self._windows.restore(self._recorder.draws)
-        kind = f"{space.size} actions to choose from" if space.discrete else f"actions of {space.size} numbers"
+        actions = counted(space.size, "number")
+        kind = f"{space.size} actions to choose from" if space.discrete else f"actions of {actions}"
+        episodes, steps = counted(len(self._store), "episode"), counted(self._store.steps, "step")
         note = (
-            f"Learning from {len(self._store):,} episodes of {source}, {self._store.steps:,} steps of "
-            f"{', '.join(inputs)} with {kind}; {len(held_out):,} held out."
+            f"Learning from {episodes} of {source}, {steps} of {', '.join(inputs)} with {kind}; {len(held_out):,} held "
+            "out."
         )
         if self._held_out is None:
             self._recorder.notes.append(

@@ -99,7 +99,8 @@ def test_settings_in_which_runs_of_one_mean_differ(tmp_path):
 
     settings(0, "precision: auto\nmodel: {deter: 200, discount_head: false}\n")
     # Another seed, length, order of keys, task, method and machine, a run without settings: all that a mean may hide.
-    settings(1, "model: {discount_head: false, deter: 200}\nprecision: auto\nenv: {renderer: egl}\n", steps=20)
+    machine = "env: {renderer: egl, retries: 3, start_timeout: 900}\nlogger: {also: wandb, project: mine}\n"
+    settings(1, f"model: {{discount_head: false, deter: 200}}\nprecision: auto\n{machine}", steps=20)
     settings(0, "model: {deter: 9}\n", task="toy_other")
     settings(0, "model: {deter: 9}\n", method="random")
     write_run(tmp_path / "without")

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import signal
 
@@ -303,8 +304,10 @@ def asked(monkeypatch):
     from dreamer.cli import learn as command
 
     runs = []
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
 
     def begin(run, logdir, given, active, kind):
+        assert "TF_CPP_MIN_LOG_LEVEL" in os.environ  # set before anything imported TensorFlow
         runs.append(run)
         return 0
 
@@ -335,10 +338,10 @@ def test_the_same_command_and_a_shorter_one_go_on_with_a_run(tmp_path, asked):
     words = ["learn", "--logdir", str(tmp_path / "new")]
     first = [*words, "--from", str(tmp_path / "mine"), "--task", "robot", "--configs", "debug", "--updates", "1e2"]
     assert main(first) == 0
-    asked[0].save(tmp_path / "new" / "config.yaml")
+    asked[0].replace(precision="bfloat16").save(tmp_path / "new" / "config.yaml")
     assert main(first) == 0
     assert main(words) == 0
-    assert asked[0] == asked[1] == asked[2]
+    assert asked[0] == asked[1] == asked[2]  # the precision too: what the run has come to is not asked for
     assert (asked[0].task, asked[0].steps) == ("robot", 100)
     assert main([*words, "--updates", "200"]) == 0
     assert asked[3].steps == 200
