@@ -80,6 +80,10 @@ class Offline(Run):
             f"Learning from {episodes} of {source}, {steps} of {', '.join(inputs)} with {kind}; {len(held_out):,} held "
             "out."
         )
+        if not config.model.discount_head and end_in_terminals(self._store):
+            self._recorder.notes.append(
+                "Some episodes end in a terminal, and nothing learns when: --model.discount_head true would."
+            )
         if self._held_out is None:
             self._recorder.notes.append(
                 f"No held-out episode has more than {CONTEXT} steps: there will be no open-loop errors."
@@ -194,12 +198,11 @@ def action_space(store: EpisodeStore) -> ActionSpace:
     They are choices where every action, but that of the reset, is one 1 among zeros; else numbers in [-1, 1]. Raises
     RunError where they are neither.
     """
-    episodes, width = store.episodes(), store.action_size
+    width = store.action_size
     if width is None:
         raise RunError("every episode is damaged")
-    places = np.linspace(0, len(episodes) - 1, min(len(episodes), EXAMINED)).astype(int)
     one_hot, several, largest = width > 1, True, 0.0
-    for stored in (episodes[place] for place in places):
+    for stored in _examined(store):
         actions = np.empty((stored.length - 1, width), np.float32)
         try:
             store.read_rows(stored, 1, {"action": actions})
@@ -215,6 +218,26 @@ def action_space(store: EpisodeStore) -> ActionSpace:
     if several:
         raise RunError("actions look like several choices at once: how they are grouped, stored episodes do not tell")
     return ActionSpace(width, discrete=one_hot)
+
+
+def end_in_terminals(store: EpisodeStore) -> bool:
+    """Whether any of the episodes that `action_space` looks at ends because its task ended."""
+    discount = np.empty(1, np.float32)
+    for stored in _examined(store):
+        try:
+            store.read_rows(stored, stored.length - 1, {"discount": discount})
+        except DamagedEpisodeError as error:
+            store.set_aside(stored, error)
+            continue
+        if discount[0] == 0:
+            return True
+    return False
+
+
+def _examined(store: EpisodeStore) -> list[StoredEpisode]:
+    episodes = store.episodes()
+    places = np.linspace(0, len(episodes) - 1, min(len(episodes), EXAMINED)).astype(int)
+    return [episodes[place] for place in places]
 
 
 def observed(folder: Path) -> dict[str, Space]:

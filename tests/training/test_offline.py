@@ -37,8 +37,8 @@ KEYS = {
 }
 
 
-def fill(folder, count=9, length=13, discrete=False, size=64):
-    """Episodes whose images tell which one it is, in their first channel."""
+def fill(folder, count=9, length=13, discrete=False, size=64, terminal=None):
+    """Episodes, of which number `terminal` ends in one, whose images tell which one it is, in their first channel."""
     rng = np.random.default_rng(0)
     store = EpisodeStore(folder, action_repeat=2, inputs={"image": Space((size, size, 3), "uint8")})
     for number in range(count):
@@ -54,10 +54,10 @@ def fill(folder, count=9, length=13, discrete=False, size=64):
                 "image": image,
                 "action": action,
                 "reward": np.where(step > 0, rng.normal(size=length), 0).astype(np.float32),
-                "discount": np.ones(length, np.float32),
+                "discount": 1 - ((step == length - 1) & (number == terminal)).astype(np.float32),
                 "is_first": step == 0,
                 "is_last": step == length - 1,
-                "is_terminal": np.zeros(length, bool),
+                "is_terminal": (step == length - 1) & (number == terminal),
                 "position": rng.normal(size=(length, 3)).astype(np.float32),
             }
         )
@@ -246,6 +246,12 @@ def test_what_actions_are_comes_from_the_data(tmp_path):
     assert space == ActionSpace(2, discrete=False)
     store = EpisodeStore(fill(tmp_path / "choices", discrete=True), action_repeat=2, read_only=True)
     assert offline.action_space(store) == ActionSpace(2, discrete=True)
+
+
+def test_terminals_are_noticed_in_the_data(tmp_path):
+    for name, terminal in (("none", None), ("one", 7)):
+        store = EpisodeStore(fill(tmp_path / name, terminal=terminal), action_repeat=2)
+        assert offline.end_in_terminals(store) == (terminal is not None)
 
 
 def test_actions_out_of_range_are_refused_before_anything_is_written(tmp_path):
