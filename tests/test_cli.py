@@ -751,6 +751,23 @@ print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in 
     assert last == "bfloat16 float32 tensorflow 2 true"
 
 
+def test_learn_imports_tensorflow_as_train_does():
+    code = """
+import os
+from dreamer import config, stops
+from dreamer.cli import learn
+learn._settings = lambda given, logdir: config.load(["toy", "debug"])
+learn.go_on = lambda *arguments, kind: print(kind.__name__, os.environ["TF_FORCE_GPU_ALLOW_GROWTH"])
+learn.learn(["--logdir", "anywhere"], None)
+import keras
+print(keras.backend.backend())
+"""
+    done = run("-c", code, KERAS_BACKEND="torch")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["Offline", "true", "tensorflow"]
+    assert not done.stderr
+
+
 def test_a_gpu_that_tensorflow_does_not_see_is_told_first(monkeypatch, capsys, precision):
     precision("float32")  # and back to what it was, after the test
     monkeypatch.setattr(hardware, "unseen_gpu", lambda tensorflow: f"unseen by {tensorflow}")

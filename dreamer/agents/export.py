@@ -5,7 +5,8 @@ state goes into its next call under the same names, so that a loop is `state = a
 """
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ import tensorflow as tf
 
 act = tf.saved_model.load(str(Path(__file__).parent)).signatures["act"]
 seen = {seen}
-nothing = {{name: np.zeros([5, *shape]) for name, (shape, _) in seen.items()}}
+nothing = {{name: np.zeros([5, *shape]) for name, shape, _ in seen.values()}}
 episode = np.load(sys.argv[1]) if len(sys.argv) > 1 else nothing
-inputs = {{name: episode[name].astype(dtype) for name, (_, dtype) in seen.items()}}
+inputs = {{argument: episode[name].astype(dtype) for argument, (name, _, dtype) in seen.items()}}
 state = {{name: tf.zeros([1, size]) for name, size in {sizes}.items()}}
 for step in range(len(next(iter(inputs.values())))):
     now = {{name: tf.constant(values[step : step + 1]) for name, values in inputs.items()}}
@@ -65,11 +66,12 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
     """
     size, rssm = agent.action_space.size, agent.networks["world_model"].rssm
     sizes = {"stoch": rssm.stoch, "deter": rssm.deter, "action": size}
+    names = argument_names(agent.inputs)
     space = agent.action_space.told
     state = {name: (tf.TensorSpec([None, sizes[name]], name=name), meaning) for name, meaning in _STATE.items()}
     seed = {"seed": (tf.TensorSpec([], tf.int64, "seed"), _SEED)}
     step = {
-        **{name: _input(name, space) for name, space in agent.inputs.items()},
+        **{names[name]: _input(name, names[name], space) for name, space in agent.inputs.items()},
         "is_first": (
             tf.TensorSpec([None], tf.bool, "is_first"),
             "where an episode begins: the state is forgotten",
@@ -109,7 +111,7 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
         "functions": described,
     }
     (out / SIGNATURE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    seen = {name: (list(space.shape), space.dtype) for name, space in agent.inputs.items()}
+    seen = {names[name]: (name, list(space.shape), space.dtype) for name, space in agent.inputs.items()}
     example = _EXAMPLE.format(seen=seen, sizes=sizes, actions=f"{size} numbers, {space}")
     (out / EXAMPLE).write_text(example, encoding="utf-8")
     return ["saved_model.pb", "variables", SIGNATURE, EXAMPLE]
@@ -128,7 +130,7 @@ def _policy(agent: TrainedAgent, explore: bool) -> Callable[..., dict[str, tf.Te
 
 
 def _imagination(agent: TrainedAgent) -> Callable[..., dict[str, tf.Tensor]]:
-    model = agent.networks["world_model"]
+    model, names = agent.networks["world_model"], argument_names(agent.inputs) | _PREDICTED
 
     def imagine(stoch: tf.Tensor, deter: tf.Tensor, actions: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = tf.shape(actions)
@@ -141,7 +143,7 @@ def _imagination(agent: TrainedAgent) -> Callable[..., dict[str, tf.Tensor]]:
             "stoch": states.stoch,
             "deter": states.deter,
         }
-        return outputs | {_PREDICTED.get(name, name): value for name, value in model.predicted(features).items()}
+        return outputs | {names[name]: value for name, value in model.predicted(features).items()}
 
     return imagine
 
@@ -155,12 +157,32 @@ def _imagined(agent: TrainedAgent) -> dict[str, str]:
     }
     model = agent.networks["world_model"]
     images = {_PREDICTED[IMAGE]: "predicted, RGB in [0, 1]"} if model.decoder is not None else {}
-    return images | dict.fromkeys(model.vector_heads, "predicted") | meanings
+    names = argument_names(agent.inputs)
+    return images | {names[name]: f"{_of(name, names[name])}predicted" for name in model.vector_heads} | meanings
 
 
-def _input(name: str, space: Space) -> tuple[tf.TensorSpec, str]:
-    meaning = "what is seen now" + (", RGB" if name == IMAGE else "")
-    return tf.TensorSpec([None, *space.shape], tf.as_dtype(space.dtype), name), meaning
+def argument_names(inputs: Iterable[str]) -> dict[str, str]:
+    """What inputs are called in the functions, which TensorFlow gives identifiers, and which have others of theirs."""
+    taken = {"is_first", "seed", "actions", "rewards", "discounts", *_STATE, *_PREDICTED.values()}
+    names: dict[str, str] = {}
+    for name in inputs:
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        if plain in taken or not plain.isidentifier() or plain.startswith("_"):
+            plain = f"observation_{plain}"
+        while plain in taken:
+            plain += "_"
+        taken.add(plain)
+        names[name] = plain
+    return names
+
+
+def _of(name: str, argument: str) -> str:
+    return "" if name == argument else f'"{name}" of the environment, '
+
+
+def _input(name: str, argument: str, space: Space) -> tuple[tf.TensorSpec, str]:
+    meaning = _of(name, argument) + "what is seen now" + (", RGB" if name == IMAGE else "")
+    return tf.TensorSpec([None, *space.shape], tf.as_dtype(space.dtype), argument), meaning
 
 
 def _described(name: str, spec: tf.TensorSpec, meaning: str) -> dict[str, Any]:

@@ -301,6 +301,8 @@ def _checked(value: np.ndarray, space: Space, leading: Sequence[int], name: str)
         raise ValueError(f"{name}: expected {space.dtype} of the shape {wanted}, got {value.dtype} {list(value.shape)}")
     if not value.size:
         raise ValueError(f"{name}: expected at least one, got none, {list(value.shape)}")
+    if name != "images" and not np.isfinite(value).all():  # which would stay in the state for ever
+        raise ValueError(f"{name}: has values that are not finite")
     return value
 
 

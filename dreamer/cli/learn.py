@@ -51,7 +51,7 @@ def learn(words: list[str], active: stops.Stops) -> int:
     if run.method == "random":
         raise UsageError("--method random learns nothing, from no episodes")
 
-    load_tensorflow()  # the next import would do it too, without what has to be set before
+    load_tensorflow()  # with what it takes from a process, before anything else imports it
 
     from dreamer.training.offline import Offline
 

@@ -21,6 +21,7 @@ AUTO, RENDER, PLAIN = "auto", "render", "plain"
 _CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 _MOST = 16  # channels; a larger axis is one of space
 _WIDEST = 65_535.0  # distance of black and white; bounds farther apart stand for none
+_CHOICES = 10_000  # of one part: as one-hot vectors, more than these would be most of what an episode stores
 _LEAST = 16  # pixels of a side: what is smaller is rather a table of numbers
 _TAKEN = {"image", "action", "reward", "discount", *FLAGS}  # what else a stored step has
 
@@ -88,7 +89,10 @@ class _Part(NamedTuple):
 
     def of(self, observation: Any) -> Any:
         for key in self.path:
-            observation = observation[key]
+            try:
+                observation = observation[key]
+            except (KeyError, IndexError, TypeError) as error:
+                raise EnvError(f"the observation {self} is missing, which its space has") from error
         return observation
 
     def __str__(self) -> str:
@@ -276,6 +280,8 @@ def _numbers(part: _Part) -> tuple[int, Callable[[Any], np.ndarray]] | None:
     else:
         return None
     begins, size = np.cumsum(choices) - choices, int(np.sum(choices))
+    if size > _CHOICES:
+        return None
 
     def one_hot(seen: Any) -> np.ndarray:
         chosen = np.ravel(np.asarray(part.of(seen))) - first

@@ -151,6 +151,12 @@ def _make(task: str, found: str | Callable, kwargs: str, *, rendered: bool) -> A
         problem = " ".join(str(error).split())
         if "inherit from the gymnasium.Env" in problem:
             raise EnvRefused(f"{task} {_OLD}, and let its class inherit from gymnasium.Env") from error
+        if "required" in problem and "argument" in problem:
+            raise EnvRefused(f"{task} needs arguments, --env.kwargs '{{\"NAME\": VALUE}}': {problem}") from error
+        if rendered and ("'render_mode'" in problem or "takes no arguments" in problem):
+            raise EnvRefused(
+                f"{task} has its images rendered, and does not take render_mode, which asks for them: {problem}"
+            ) from error
         if "argument" in problem and json.loads(kwargs):
             raise EnvRefused(f"{task} does not take --env.kwargs '{kwargs}': {problem}") from error
         raise

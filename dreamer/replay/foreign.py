@@ -55,9 +55,14 @@ def format_of(path: Path, names: Mapping[str, str]) -> str:
         raise Refused(f"{path} is a Minari data set that is not kept as HDF5, which is what is read")
     if not files:
         raise Refused(f"{path} has neither .npz files nor a Minari data set (data/{minari.FILE})")
-    if names:
-        return "arrays"
     keys = set(_load(files[0]))
+    if names:
+        if told := keys & {"discount", "is_first"}:  # which image an action belongs to would be a guess
+            raise Refused(
+                f"{files[0].name} has {listed(told)}, as files of the layout dreamer have, and names of your own: "
+                "--format dreamer or --format arrays says which it is"
+            )
+        return "arrays"
     if {"image", "action", "reward"} <= keys:
         if keys & {"observations", "actions", "terminals"}:
             raise Refused(f"{files[0].name} has keys of several layouts ({listed(keys)}): --format says which it is")

@@ -169,7 +169,11 @@ def frames_of(video: Path) -> int | None:
 
 def predicted(line: dict) -> list[str]:
     """What a line of open_loop.jsonl has errors of: "image", "reward", names of vectors."""
-    names = dict.fromkeys(str(name).removesuffix("_repeat") for name in line if name not in ("step", "context"))
+    keys = [str(name) for name in line if name not in ("step", "context")]
+    # A vector may have a name that ends so itself: then x_repeat and x_repeat_repeat are there, but no x.
+    own = [key for key in keys if f"{key}_repeat" in line]
+    alone = [key.removesuffix("_repeat") for key in keys if key not in own]
+    names = dict.fromkeys(own + alone)
     return sorted(names, key=lambda name: ("image", "reward").index(name) if name in ("image", "reward") else 2)
 
 

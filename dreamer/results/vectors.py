@@ -1,5 +1,7 @@
 """Curves of what a world model predicts of rewards and vectors, beside what came: for runs without images."""
 
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dreamer.results.style import COLORS, GREY, INK, STYLE, save
 
-ROWS = 12  # of the figure; what has no room is named in its last line
+ROWS = 12  # of the figure; what has no room is told in its last line
 
 
 def figure(
@@ -51,5 +53,7 @@ def figure(
         words = f"model: sees {context} steps, then imagines"
         drawing.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold", color=INK)
         drawing.legend(legend, ["truth", words], loc="outside upper right", ncols=2, frameon=False)
-        left = [label for label, _, _ in rows[ROWS:]]
-        save(drawing, [path], [f"Left out: {', '.join(left)}."] if left else [])
+        # By vectors: one of thousands of numbers would make the note larger than an image may be.
+        left = Counter(name for _, name, _ in rows[ROWS:])
+        told = ", ".join(name if count == 1 else f"{count:,} of {name}" for name, count in left.items())
+        save(drawing, [path], [f"Left out: {textwrap.shorten(told, 1000, placeholder=' ...')}."] if left else [])

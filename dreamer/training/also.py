@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import math
+import re
 import tempfile
 import threading
 import time
@@ -91,7 +92,9 @@ class MLflow:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See Service."""
         now = int(time.time() * 1000)
-        self._client.log_batch(self.run, metrics=[self._metric(key, value, now, step) for key, value in values.items()])
+        # Vectors have names of the environment's, and MLflow takes no other characters.
+        named = {re.sub(r"[^\w/.\- ]", "_", key): value for key, value in values.items()}
+        self._client.log_batch(self.run, metrics=[self._metric(key, value, now, step) for key, value in named.items()])
 
     def gif(self, name: str, image: bytes, step: int) -> None:
         """See Service."""

@@ -75,6 +75,11 @@ def open_loop(agent: Any, batch: Batch) -> tuple[Arrays, Arrays]:
     return {name: truth[name] for name in model}, model
 
 
+def _curve(name: str) -> str:
+    """The key of a prediction's error in a line of open_loop.jsonl, which has keys of its own."""
+    return f"observation.{name}" if name in ("step", "context") or name.endswith("_repeat") else name
+
+
 def errors_against_horizon(
     truth: np.ndarray, model: np.ndarray, context: int = CONTEXT
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +91,9 @@ def errors_against_horizon(
     imagined = truth[:, context:]
 
     def error(prediction: np.ndarray) -> np.ndarray:
-        squares = np.square(prediction - imagined)
-        return squares.reshape(*squares.shape[:2], -1).sum(2).mean(0)
+        with np.errstate(over="ignore"):  # Vectors may be of any size, and are predicted as symlog of it.
+            squares = np.square(prediction - imagined)
+            return squares.reshape(*squares.shape[:2], -1).sum(2).mean(0)
 
     return error(model[:, context:]), error(truth[:, context - 1 : context])
 
@@ -199,8 +205,8 @@ class Evaluator:
             self._save_dream(truth, model, starts, frames, title)
         else:
             self._save_curves(truth, model, starts, frames, title)
-        curves = {name: error for name, (error, _) in errors.items()}
-        curves |= {f"{name}_repeat": repeat for name, (_, repeat) in errors.items()}
+        curves = {_curve(name): error for name, (error, _) in errors.items()}
+        curves |= {f"{_curve(name)}_repeat": repeat for name, (_, repeat) in errors.items()}
         self._logger.open_loop(frames, context=CONTEXT, **curves)
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}

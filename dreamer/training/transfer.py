@@ -10,8 +10,17 @@ from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.run import layout
 from dreamer.training.restore import restore_agent
+from dreamer.types import IMAGE
 
-_PARTS = ("encoder", "rssm", "decoder", "state_head", "reward_head", "discount_head")  # of a world model
+_PARTS = (
+    "encoder",
+    "vector_encoder",
+    "rssm",
+    "decoder",
+    "state_head",
+    "reward_head",
+    "discount_head",
+)  # of a world model
 _BEHAVIOR = ("actor", "value")
 
 
@@ -27,6 +36,10 @@ def take_networks(agent: Dreamer | PlaNet, source: Path) -> str:
     except (config.ConfigError, RunError) as error:  # such as a run that is gone before this one has a state
         raise RunError(f"--init_from: {error}") from error
     here, there = networks(agent), networks(given.agent)
+    # One network embeds all vectors, by their places: those of other names may well have the same sizes.
+    if "vector_encoder" in here and "vector_encoder" in there and _vectors(agent) != _vectors(given.agent):
+        seen = [", ".join(_vectors(one)) for one in (given.agent, agent)]
+        raise RunError(f"--init_from {source} does not fit: its agent sees {seen[0]}, and this one {seen[1]}")
     both = [name for name in here if name in there]
     if differing := [text for name in both if (text := _difference(name, here[name], there[name]))]:
         raise RunError(f"--init_from {source} does not fit: {'; '.join(differing)}")
@@ -38,14 +51,20 @@ def take_networks(agent: Dreamer | PlaNet, source: Path) -> str:
         "left there": [name for name in there if name not in here],
     }
     listed = "; ".join(f"{side} {', '.join(names)}" for side, names in sides.items() if names)
-    return f"From {source} ({variant(theirs)} on {theirs.task} after {given.frames:,} frames): {listed}."
+    unit = "frames" if theirs.learn.source == "none" else "updates"
+    return f"From {source} ({variant(theirs)} on {theirs.task} after {given.frames:,} {unit}): {listed}."
 
 
 def networks(agent: Dreamer | PlaNet) -> dict[str, keras.layers.Layer]:
     """The networks of an agent, by name."""
     owners = [(agent.world_model, name) for name in _PARTS] + [(agent, name) for name in _BEHAVIOR]
     found = {name: getattr(owner, name, None) for owner, name in owners}
+    found |= {f"head of {name}": head for name, head in agent.world_model.vector_heads.items()}
     return {name: network for name, network in found.items() if network is not None}
+
+
+def _vectors(agent: Dreamer | PlaNet) -> list[str]:
+    return sorted(set(agent.inputs) - {IMAGE})
 
 
 def _difference(name: str, here: keras.layers.Layer, there: keras.layers.Layer) -> str | None:

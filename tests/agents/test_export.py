@@ -15,7 +15,7 @@ from dreamer.cli.main import main
 from dreamer.envs import toy
 from dreamer.run.commits import Commits
 from dreamer.training.restore import write_weights
-from dreamer.types import ActionSpace, State
+from dreamer.types import ActionSpace, Space, State
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
 # Runs a script with every package refused that an export must not need.
@@ -140,3 +140,31 @@ def test_the_command_and_what_it_does_not_overwrite(export, tmp_path, capsys):
         assert main(["export", "--logdir", str(run), "--out", str(inside)]) == 2
     assert main(["export", "--logdir", str(run), "--out", str(tmp_path / "mine" / "thesis.txt" / "policy")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_vectors_may_have_any_names(tmp_path):
+    names = ["a b", "a.b", "seed", "rewards", "0", "joints"]
+    inputs = {name: Space((2,), "float32") for name in sorted(names)}
+    run = config.load(["toy", "debug"], {"model.inputs": "vectors", "precision": "float32"})
+    run.save(tmp_path / "config.yaml")
+    agent = build_agent(run, SPACES["dot"], inputs, seed=1)
+    told = {name: [[2], "float32"] for name in inputs}
+    Commits(tmp_path / "checkpoints").write(
+        {"frames": 320, "score": None, "inputs": told}, {}, lambda prefix: write_weights(agent, prefix)
+    )
+    dreamer.export(tmp_path, tmp_path / "export", with_model=True)
+    rows = np.random.default_rng(0).normal(size=(3, len(inputs), 2)).astype(np.float32)
+    np.savez(tmp_path / "episode.npz", **{name: rows[:, n] for n, name in enumerate(inputs)})
+    script = [sys.executable, "-c", ALONE, "example.py", str(tmp_path / "episode.npz")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=tmp_path / "export")
+    assert done.returncode == 0, done.stderr
+    loaded, carry, first = dreamer.load(tmp_path), None, {name: rows[:, n] for n, name in enumerate(inputs)}
+    for step, line in enumerate(done.stdout.splitlines()[-3:]):
+        action, carry = loaded.act({name: values[step] for name, values in first.items()}, carry, seed=step)
+        np.testing.assert_allclose(np.array(line.split(), float), action, atol=1e-4)
+    described = json.loads((tmp_path / "export" / "signature.json").read_text())["functions"]
+    seen = [entry["name"] for entry in described["act"]["inputs"]][: len(inputs)]
+    assert seen == ["observation_0", "a_b", "observation_a_b", "joints", "observation_rewards", "observation_seed"]
+    assert {"rewards", "observation_rewards"} <= {entry["name"] for entry in described["imagine"]["outputs"]}
+    with pytest.raises(ValueError, match="^joints: has values that are not finite$"):
+        loaded.act({**{name: np.zeros(2) for name in inputs}, "joints": np.full(2, np.nan)})

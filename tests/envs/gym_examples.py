@@ -113,6 +113,20 @@ class Choosing(Counting):
         self.speed = speed
 
 
+class Needing(Counting):
+    """One that cannot be made without an argument."""
+
+    def __init__(self, ends, *, render_mode=None):
+        super().__init__(ends=ends, render_mode=render_mode)
+
+
+class Modeless(Counting):
+    """It renders, but cannot be asked to."""
+
+    def __init__(self, ends=3):
+        super().__init__(ends=ends, observation="vector")
+
+
 class OldStep(Counting):
     """reset and step of the old gym."""
 

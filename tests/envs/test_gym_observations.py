@@ -256,3 +256,17 @@ def test_observations_of_one_name_are_refused(show):
         show(spaces.Dict({"a.b": one, "a": spaces.Dict(b=one)}), None)
     with pytest.raises(EnvRefused, match='two observations that would be stored as "observation.action"'):
         show(spaces.Dict({"action": one, "observation": spaces.Dict(action=one)}), None)
+
+
+def test_what_would_be_a_vector_of_thousands_of_choices_is_left_out_and_told(show):
+    space = spaces.Dict({"image": box(COLOURS), "square": spaces.Discrete(10**9), "gear": spaces.Discrete(3)})
+    env = show(space, {"image": COLOURS, "square": 3, "gear": 0})
+    assert set(env.observation_spaces) == {"image", "gear"}
+    assert env.note.endswith('left out: "square" Discrete.')
+
+
+def test_a_part_that_is_missing_is_named(show):
+    space = spaces.Dict({"image": box(COLOURS), "arm": spaces.Dict({"joints": spaces.Box(-1, 1, (2,))})})
+    env = show(space, {"image": COLOURS, "arm": {}})
+    with pytest.raises(EnvError, match=r'the observation "arm.joints" \(2,\) float32 is missing, which its space has'):
+        env.reset(0)

@@ -155,10 +155,19 @@ def test_seeds_decide_and_none_goes_on(make):
     assert len({zero, one, after}) == 3
 
 
+def test_arguments_that_a_constructor_needs_or_lacks_are_told_with_the_key(make):
+    with pytest.raises(envs.EnvRefused, match=r"Needing needs arguments, --env.kwargs '{\"NAME\": VALUE}': .*'ends'"):
+        make("Needing")
+    with pytest.raises(envs.EnvRefused, match="Modeless has its images rendered, and does not take render_mode"):
+        make("Modeless", kwargs='{"ends": 3}')
+
+
 def test_what_cannot_be_trained_on_is_refused(make):
     with pytest.raises(envs.EnvError, match=r'gym_examples:folder/Blind-v1 has no images: .* render_mode "rgb_array"'):
         make("folder/Blind-v1")
     with pytest.raises(envs.EnvError, match=r"has no images: .*; --model\.inputs vectors learns from its numbers"):
+        make("folder/Blind-v1")
+    with pytest.raises(envs.EnvError, match="may see its numbers alone: --model.inputs observation$"):
         make("folder/Blind-v1")
     with pytest.raises(envs.EnvError, match=r"NoActions-v0 has actions of the kind Box.* this one has no numbers"):
         make("NoActions-v0")

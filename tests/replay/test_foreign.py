@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from dreamer.cli.main import main
+from dreamer.replay import foreign
+from dreamer.replay.convert import Refused
 from dreamer.replay.episodes import load, stored_paths
 
 T = 6
@@ -381,3 +383,11 @@ def test_an_import_that_is_interrupted_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         main(["import", str(tmp_path), "--out", str(tmp_path / "out")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.npz", "1.npz", "2.npz"]
+
+
+def test_names_of_ones_own_leave_no_guess_about_which_image_an_action_belongs_to(tmp_path):
+    rows = np.zeros((4, 64, 64, 3), np.uint8)
+    np.savez(tmp_path / "one.npz", rgb=rows, action=rows[:, 0, 0], reward=np.zeros(4), is_first=np.arange(4) == 0)
+    with pytest.raises(Refused, match="one.npz has is_first, .*--format dreamer or --format arrays says which it is"):
+        foreign.format_of(tmp_path, {"image": "rgb"})
+    assert foreign.format_of(tmp_path, {}) == "arrays"

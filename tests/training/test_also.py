@@ -4,6 +4,7 @@ The packages are extras, too large for every development environment: doubles th
 places here, and where the packages are installed, a test has them write without a network.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -121,6 +122,14 @@ def test_mlflow_gets_the_run_under_one_id_in_all_its_starts(tmp_path, mlflow):
     assert len(mlflow.named("set_terminated")) == 2
 
 
+def test_mlflow_gets_names_of_vectors_in_the_characters_that_it_takes(tmp_path, mlflow):
+    keys = config.load(["toy", "debug"], {"logger.also": "mlflow"}).logger
+    with contextlib.closing(Also(keys, tmp_path, {}, pytest.fail)) as also:
+        also.scalars(10, {"train/vector_q[0]*_loss": 0.5, "train/vector_arm.x-y z_loss": 2.0})
+    _, given = mlflow.named("log_batch")[-1]
+    assert given["metrics"] == [("train/vector_q_0___loss", 0.5, 10), ("train/vector_arm.x-y z_loss", 2.0, 10)]
+
+
 @pytest.mark.parametrize(("failing", "left"), [("init", 0), ("log", 1)])
 def test_one_that_fails_is_one_line_and_the_others_go_on(tmp_path, wandb, mlflow, failing, left):
     wandb.failing.add(failing)
@@ -144,8 +153,6 @@ def test_without_the_key_nothing_is_made(tmp_path):
 
 
 def test_a_missing_package_is_said_before_anything_is_made(tmp_path, monkeypatch):
-    import contextlib
-
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else find(name))
     run = config.load(["toy", "debug"], {"logger.also": "mlflow"})

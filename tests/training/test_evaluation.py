@@ -1,13 +1,17 @@
+import contextlib
+import json
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from dreamer.results import video
+from dreamer.results import runs, video
 from dreamer.training import evaluation
-from dreamer.training.evaluation import CONTEXT, Evaluator, errors_against_horizon, held_out_windows
-from dreamer.types import PIXELS, ActionSpace
+from dreamer.training.evaluation import CONTEXT, SEQUENCES, Evaluator, errors_against_horizon, held_out_windows
+from dreamer.training.logger import Logger
+from dreamer.types import PIXELS, ActionSpace, Batch
 
 
 def numbered_episode(length):
@@ -53,6 +57,13 @@ def test_reward_errors_by_hand():
     errors, repeat = errors_against_horizon(truth, model, context=2)
     np.testing.assert_allclose(errors, [0.25, 0.5])
     np.testing.assert_allclose(repeat, [0.5, 9.0])
+
+
+def test_numbers_of_any_size_have_errors_without_a_warning():
+    truth = np.full((2, 4, 3), 1e37, np.float32)
+    errors, repeat = errors_against_horizon(truth, np.zeros_like(truth), context=2)
+    assert np.isinf(errors).all()
+    np.testing.assert_array_equal(repeat, [0, 0])
 
 
 class Predicting:
@@ -114,6 +125,31 @@ def test_rewards_are_predicted_as_they_were_learned_and_scored_as_they_are(tmp_p
     assert logger.metrics["eval/return"] == 30.0
     assert CONTEXT < 10
     assert logger.metrics["eval/open_loop_reward_error"] == pytest.approx((predicted - 0.5) ** 2, rel=1e-5)
+
+
+def test_errors_of_vectors_have_lines_of_their_own_whatever_their_names(tmp_path):
+    names = ("context", "step", "x", "x_repeat")
+
+    class Seeing:
+        def open_loop(self, batch, context):
+            still = {name: tf.zeros([SEQUENCES, 9, 1]) for name in names}
+            return still | {"reward": tf.zeros([SEQUENCES, 9])}
+
+    ramp = np.broadcast_to(np.arange(9, dtype=np.float32)[:, None], (SEQUENCES, 9, 1))
+    inputs = {name: (1 + n) * ramp for n, name in enumerate(names)}
+    nothing = np.zeros((SEQUENCES, 9), np.float32)
+    batch = Batch(inputs, nothing[..., None], nothing, nothing, nothing > 0)
+    with contextlib.closing(Logger(tmp_path)) as logger:
+        judge = Evaluator([], tmp_path, logger, episodes=0, seed_of=lambda at, n: 0, task="dot")
+        metrics = judge.predict(Seeing(), batch, 40, starts=np.zeros(SEQUENCES))
+    line = json.loads((tmp_path / "open_loop.jsonl").read_text())
+    assert line["step"] == 40
+    assert line["context"] == CONTEXT
+    assert runs.predicted(line) == ["reward", "observation.context", "observation.step", "x", "observation.x_repeat"]
+    assert line["x"][0] == (3 * CONTEXT) ** 2
+    assert line["x_repeat"][0] == 3**2
+    assert line["observation.x_repeat"][0] == (4 * CONTEXT) ** 2
+    assert metrics["eval/open_loop_step_error"] == np.mean([(2 * n) ** 2 for n in range(CONTEXT, 9)])
 
 
 def test_the_video_of_a_long_episode_is_half_as_large(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from dreamer.stops import Stops
 from dreamer.training import loop
 from dreamer.training.restore import restore_agent, write_weights
 from dreamer.training.transfer import networks, take_networks
-from dreamer.types import ActionSpace
+from dreamer.types import ActionSpace, Space
 
 SPACE = ActionSpace(2, False)
 
@@ -108,6 +108,25 @@ def test_other_shapes_are_refused_by_name_and_nothing_is_taken(runs, source, com
     with pytest.raises(RunError, match=f"--init_from .*{source} does not fit: {complaint}"):
         take_networks(agent, runs / source)
     assert all(same(network, before[name]) for name, network in weights(agent).items())
+
+
+def test_what_embeds_vectors_and_predicts_them_is_taken_too_and_only_where_they_are_the_same(tmp_path):
+    seen = {name: Space((2,), "float32") for name in ("joints", "pos")}
+    run = settings(**{"model.inputs": "vectors", "learn.source": str(tmp_path)})
+    run.save(tmp_path / "config.yaml")
+    told = {name: [list(space.shape), space.dtype] for name, space in seen.items()}
+    source = build_agent(run, SPACE, seen, seed=1)
+    Commits(tmp_path / "checkpoints").write(
+        {"frames": 1200, "score": None, "inputs": told}, {}, lambda prefix: write_weights(source, prefix)
+    )
+    agent = build_agent(run, SPACE, seen, seed=2)
+    line = take_networks(agent, tmp_path)
+    assert "updates): took vector_encoder, rssm, reward_head, actor, value, head of joints, head of pos." in line
+    given = weights(source)
+    assert all(same(values, given[name]) for name, values in weights(agent).items())
+    others = build_agent(run, SPACE, {name: seen["pos"] for name in ("angles", "pos")}, seed=2)
+    with pytest.raises(RunError, match="does not fit: its agent sees joints, pos, and this one angles, pos"):
+        take_networks(others, tmp_path)
 
 
 @pytest.mark.parametrize(("file", "complaint"), [("config.yaml", "No such file"), ("checkpoints", "no committed")])
