@@ -167,8 +167,6 @@ def test_what_cannot_be_trained_on_is_refused(make):
         make("folder/Blind-v1")
     with pytest.raises(envs.EnvError, match=r"has no images: .*; --model\.inputs vectors learns from its numbers"):
         make("folder/Blind-v1")
-    with pytest.raises(envs.EnvError, match="may see its numbers alone: --model.inputs observation$"):
-        make("folder/Blind-v1")
     with pytest.raises(envs.EnvError, match=r"NoActions-v0 has actions of the kind Box.* this one has no numbers"):
         make("NoActions-v0")
 
