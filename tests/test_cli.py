@@ -1,5 +1,6 @@
 import errno
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -138,6 +139,8 @@ FREE = {
     "replay.compress": "true",
     "loop.max_skipped": "7",
     "loop.save_every": "9",
+    "logger.also": "wandb",
+    "logger.project": "walkers",
 }
 
 
@@ -153,6 +156,8 @@ def other_value(key):
 
 def test_a_resume_takes_the_keys_over_that_may_change(started, monkeypatch):
     monkeypatch.setattr(envs, "choose", lambda renderer: types.SimpleNamespace(variables={}))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: found("json" if name == "wandb" else name, *of))
     words = ["--logdir", "run", "--replay.batch", "16"]
     assert set(FREE) == {key.name for key in config.describe() if key.resume == config.FREE}
     assert cli.main(words) == 0

@@ -50,6 +50,14 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
     if given.precision == "auto":
         given = given.replace(precision=saved.precision)
     keys = {key.name: key for key in config.describe()}
+    # What a run keeps that is older than a key: whoever does not name the key does not ask for its default.
+    kept = {
+        name: saved.flat()[name]
+        for name, key in keys.items()
+        if key.resume != config.FREE and key.before not in (None, key.value)
+        if (saved.flat()[name], given.flat()[name]) == (key.before, key.value)
+    }
+    given = given.replace(**kept)
     differing = [change for change in saved.diff(given) if keys[change[0]].resume != config.FREE]
     refused = [change for change in differing if change[0] not in allowed]
     if refused:

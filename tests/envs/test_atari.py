@@ -11,6 +11,7 @@ from dreamer import envs
 from dreamer.config import load
 from dreamer.envs.atari import TASKS, Atari, game_id
 from dreamer.envs.wrappers import Checked
+from dreamer.types import ActionSpace
 
 
 def one_hot(choice, size):
@@ -55,7 +56,7 @@ def test_screens_and_rewards_are_those_of_ale(game, options, steps):
     env = make(game, **options)
     ale, screens = bare_ale(game, seed, sticky=options.get("sticky", 0.25), noops=options.get("noops", 30))
     actions = ale.getLegalActionSet() if options.get("full_actions") else ale.getMinimalActionSet()
-    assert env.action_space == (len(actions), True)
+    assert env.action_space == ActionSpace(len(actions), True)
     assert (len(actions) == len(ale.getMinimalActionSet())) != options.get("full_actions", False)
     np.testing.assert_array_equal(env.reset(seed)["image"], shown(screens))
     rewards = []

@@ -19,7 +19,7 @@ from dreamer.agents import planet as planet_module
 from dreamer.run import lock, settings
 from dreamer.stops import Stops
 from dreamer.training import faults, inspection, loop
-from dreamer.types import ActionSpace
+from dreamer.types import ActionSpace, Space
 
 # No value is the default, nor that of the overlays or of what a constructor takes for itself, and numbers differ from
 # each other where they could be mistaken. A key that is not here fails the first test.
@@ -35,6 +35,7 @@ VALUES = {
     "gpus": 2,
     "env.action_repeat": 5,
     "env.time_limit": 30,
+    "env.size": 48,
     "env.camera": 3,
     "env.renderer": "osmesa",
     "env.worker": False,
@@ -68,6 +69,9 @@ VALUES = {
     "model.min_std": 0.2,
     "model.conv_depth": 1,
     "model.units": 14,
+    "model.inputs": "image,vectors",
+    "model.vector_layers": 2,
+    "model.vector_std": 0.07,
     "model.observation": "contrastive",
     "model.probe_decoder": True,
     "model.reward_layers": 1,
@@ -119,6 +123,7 @@ RUN = config.load([], VALUES)
 # With several environments evaluations have their own: tests/training/test_shared_env.py has the other case.
 TRAINED = RUN.replace(**{"loop.eval_env": "own"})
 SPACE = ActionSpace(2, False)
+INPUTS = {"image": Space((48, 48, 3), "uint8"), "position": Space((2,), "float32")}
 
 
 def test_every_key_has_a_value_here_and_none_is_the_default():
@@ -213,7 +218,8 @@ class Run:
             self.envs.append(Noting(original_make(suite, task, **options)))
             return self.envs[-1]
 
-        def build_agent(given, action_space, *, seed):
+        def build_agent(given, action_space, inputs, *, seed):
+            assert list(inputs) == ["image", "position"]
             return next(agents)
 
         def commit(recorder, **kwargs):
@@ -266,7 +272,7 @@ def test_several_gpus_and_xla_are_asked_for_by_the_runs_keys(run):
 def test_all_environments_get_every_key_of_theirs(run):
     made = run.calls.all("make")
     assert [options.pop("training") for _, options in made] == [True, True, False, False]
-    assert all(options.pop("beside") for _, options in made)
+    assert all(options.pop("beside") and options.pop("images") for _, options in made)
     for (suite, task), options in made:
         assert {"suite": suite, "task": task, **section("env", options)} == expected("suite", "task", "env")
 
@@ -283,6 +289,8 @@ def test_inspecting_a_run_builds_the_environment_of_its_evaluation(calls, monkey
         inspection.evaluate(RUN, tmp_path, episodes=1, seed=0)
     (suite, task), options = calls.one("make")
     assert not options.pop("training", False)
+    assert options.pop("images") is True
+    assert options.pop("beside") is False
     assert {"suite": suite, "task": task, **section("env", options)} == expected("suite", "task", "env")
 
 
@@ -290,6 +298,7 @@ def test_the_replay_gets_every_key_of_its_own(run):
     store, windows = run.calls.one("EpisodeStore")[1], run.calls.one("Windows")[1]
     assert store.pop("action_repeat") == 5
     assert store.pop("commits") == 2
+    assert store.pop("inputs") == INPUTS
     assert windows.pop("seed") == seeds.derive(5, "replay")
     received = {name: value for name, value in (store | windows).items() if name != "directory"}
     assert section("replay", received) == expected("replay")
@@ -303,7 +312,7 @@ def test_the_rest_of_the_loop_gets_its_keys(run):
     (total,), progress = run.calls.one("Progress")
     # 4 updates belong to 70 frames, 3 more to every 24 after them.
     assert (total, progress["total_updates"], progress["eval_every"]) == (220, 4 + 3 * 6, 100)
-    assert progress["label"] == "dot"
+    assert progress["label"] == "dot planet_contrastive"
     for (given, *_), options in run.calls.all("build_agent"):
         assert (given, options) == (TRAINED, {"seed": seeds.derive(5, "agent")})
     assert run.calls.one("settings")[0][-1] == TRAINED.flat()
@@ -345,9 +354,9 @@ def networks(calls, module, method):
     for name in ("WorldModel", "Optimizer", "Actor", "Value"):
         if hasattr(module, name):
             calls.note(module, name)
-    agent = build.build_agent(RUN.replace(method=method.lower()), SPACE, seed=3)
-    (space,), given = calls.one(method)
-    assert space == SPACE
+    agent = build.build_agent(RUN.replace(method=method.lower()), SPACE, INPUTS, seed=3)
+    (space, inputs), given = calls.one(method)
+    assert (space, inputs) == (SPACE, INPUTS)
     assert given.pop("seed") == 3
     assert given.pop("loss_scale") is False
     model = calls.one("WorldModel")[1]
@@ -355,6 +364,8 @@ def networks(calls, module, method):
     for name in ("behavior", "planner", "explore"):  # the agent keeps these
         received |= section(name, given.pop(name, {}))
     received |= section("model", model) | {"behavior.discount": model["gamma"]}
+    received["model.inputs"] = given["model"]["inputs"]
+    assert calls.one("WorldModel")[0] == (SPACE.size, INPUTS)
     probe = [optimizer for _, optimizer in calls.all("Optimizer") if optimizer["name"] == "probe"]
     assert [optimizer["lr"] for optimizer in probe] == [VALUES["model.lr"]]
     for _, optimizer in calls.all("Optimizer"):
