@@ -1,6 +1,6 @@
-"""`make demo`: train a small Dreamer from pixels, and show what it has learned.
+"""`make demo`: train a small Dreamer, and show what it has learned.
 
-On the toy task by default, which two cores solve within minutes; or on one of DM Control.
+On the toy task from images by default, which two cores solve within minutes; or on one of DM Control.
 """
 
 import itertools

@@ -23,8 +23,8 @@ def build_agent(config: Keys, action_space: ActionSpace, inputs: Mapping[str, Sp
     return importlib.import_module(f"dreamer.agents.{config.method}").build(config, action_space, inputs, seed=seed)
 
 
-def encoding_layers(config: Keys, inputs: Mapping[str, Space]) -> int:
-    """How many layers of a world model embed what is seen; their variables are its first ones."""
+def count_encoding_layers(config: Keys, inputs: Mapping[str, Space]) -> int:
+    """How many `encoding_layers` a world model has that is not built yet."""
     images = len(encoder_sides(inputs[IMAGE].shape[0])) if IMAGE in inputs else 0
     vectors = config.model.vector_layers + 1 if set(inputs) - {IMAGE} else 0
     return images + vectors

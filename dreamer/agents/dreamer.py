@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -100,7 +99,7 @@ class Dreamer:
         self.random = tf.random.Generator.from_seed(next(seeds), alg="philox")
         self._belief = Belief(self.world_model, action_space.size, self.random)
         rssm, mlp = self.world_model.rssm, self.actor.mlp
-        encoding = encoding_layers(self.world_model)
+        encoding = self.world_model.encoding_layers
         read = [*encoding, rssm.input_layer, rssm.gru, rssm.posterior_hidden, rssm.posterior_out]
         self._snapshot = Snapshot(
             functools.partial(self.policy, random=self.random),
@@ -283,13 +282,6 @@ def build(config: keys.Keys, action_space: ActionSpace, inputs: Mapping[str, Spa
     """The Dreamer of a config."""
     sections: dict[str, Any] = {"actor": config.actor, "value": config.value, "behavior": config.behavior}
     return Dreamer(action_space, inputs, **sections, **shared(config, seed))
-
-
-def encoding_layers(model: WorldModel) -> list[keras.layers.Layer]:
-    """The layers whose weights `model.embed` reads."""
-    images = model.encoder.convs if model.encoder else []
-    vectors = [*model.vector_encoder.hidden, model.vector_encoder.out] if model.vector_encoder else []
-    return [*images, *vectors]
 
 
 def epsilon_greedy(action: tf.Tensor, epsilon: float | tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

@@ -30,10 +30,8 @@ from dreamer.run import formats, layout
 IN_USE = os.EX_TEMPFAIL  # 75, exit code of a command that another process keeps from its log directory
 BEAT, SILENCE = 5.0, 60.0  # seconds
 SETTLING = 1.0  # seconds in which a second one, who began to wait in the same moment, may have taken the place
-LOOKS, LOOK = (
-    5,
-    0.02,
-)  # so often it is asked for, with so many seconds between: to look at a lock is to hold it, briefly
+# So often a lock is asked for, with so many seconds between: who only looks at it holds it too, briefly.
+LOOKS, LOOK = 5, 0.02
 _LINE_BYTES = 1000
 
 

@@ -52,10 +52,9 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
     keys = {key.name: key for key in config.describe()}
     # What a run keeps that is older than a key: whoever does not name the key does not ask for its default.
     kept = {
-        name: saved.flat()[name]
-        for name, key in keys.items()
-        if key.resume != config.FREE and key.before not in (None, key.value)
-        if (saved.flat()[name], given.flat()[name]) == (key.before, key.value)
+        name: here
+        for name, here, asked in saved.diff(given)
+        if keys[name].resume != config.FREE and (here, asked) == (keys[name].before, keys[name].value)
     }
     given = given.replace(**kept)
     differing = [change for change in saved.diff(given) if keys[change[0]].resume != config.FREE]

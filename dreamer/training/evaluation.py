@@ -64,6 +64,12 @@ def _starts(steps: int, sequences: int = SEQUENCES, length: int = CONTEXT + HORI
     return np.linspace(0, steps - length, sequences).round().astype(int), length
 
 
+def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:
+    """First steps of a window of each episode: from the start of the first to the end of the last one."""
+    places = np.linspace(0, 1, len(episodes))
+    return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
+
+
 def open_loop(agent: Any, batch: Batch) -> tuple[Arrays, Arrays]:
     """What was, and what the agent's world model predicts after CONTEXT steps: arrays [B, T, ...] by name.
 

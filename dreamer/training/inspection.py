@@ -11,7 +11,7 @@ import queue
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from dreamer.run import layout
 from dreamer.run.commits import CommitError
 from dreamer.run.files import replacing
 from dreamer.training.driver import Driver, episode_return
-from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon, open_loop
+from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon, evenly_spaced, open_loop
 from dreamer.training.progress import counted
 from dreamer.training.restore import restore_agent
 
@@ -169,12 +169,6 @@ def imagine(
 def _need_world_model(config: keys.Keys, logdir: Path, what: str) -> None:
     if config.method == "random":
         raise RunError(f"{logdir} is a run of random actions: there is no world model in it that could {what}")
-
-
-def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:
-    """First steps of a window of each episode: from the start of the first to the end of the last one."""
-    places = np.linspace(0, 1, len(episodes))
-    return [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, episodes, strict=True)]
 
 
 def _environment(config: Config, *, rendered: bool, beside: bool = False) -> contextlib.closing[envs.Checked]:

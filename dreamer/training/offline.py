@@ -27,7 +27,7 @@ from dreamer.replay.episodes import (
     load,
     stored_paths,
 )
-from dreamer.training.evaluation import CONTEXT, HORIZON, SEQUENCES, Evaluator, cut_windows
+from dreamer.training.evaluation import CONTEXT, HORIZON, SEQUENCES, Evaluator, cut_windows, evenly_spaced
 from dreamer.training.loop import COMMIT_SECONDS, Run
 from dreamer.training.progress import Progress, counted
 from dreamer.types import IMAGE, ActionSpace, Batch, Space
@@ -177,10 +177,7 @@ class Offline(Run):
             return None
         length = min(CONTEXT + HORIZON, *(len(episode["reward"]) for episode in whole))
         chosen = [whole[n % len(whole)] for n in range(max(SEQUENCES, len(whole)))]
-        places = np.linspace(0, 1, len(chosen))
-        starts = np.array(
-            [round(place * (len(episode["reward"]) - length)) for place, episode in zip(places, chosen, strict=True)]
-        )
+        starts = np.array(evenly_spaced(chosen, length))
         tanh_rewards = self._config.replay.tanh_rewards
         return cut_windows(chosen, starts, length, inputs=self._store.inputs, tanh_rewards=tanh_rewards), starts
 

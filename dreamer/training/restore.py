@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dreamer import keys
 from dreamer.agents import RunError
-from dreamer.agents.build import build_agent, encoding_layers
+from dreamer.agents.build import build_agent, count_encoding_layers
 from dreamer.agents.dreamer import Dreamer
 from dreamer.agents.planet import PlaNet
 from dreamer.run import layout, legacy
@@ -107,7 +107,7 @@ def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Spa
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = reader.get_variable_to_shape_map()
-        first = 2 * encoding_layers(config, inputs)  # a kernel and a bias for each layer before
+        first = 2 * count_encoding_layers(config, inputs)  # a kernel and a bias for each layer before
         kernel = shapes[f"model_optimizer/_variables/{first}/.ATTRIBUTES/VARIABLE_VALUE"]
         actions = kernel[0] - config.model.stoch
         if not any(name.startswith("actor_optimizer/") for name in shapes):  # who plans, plans continuous actions

@@ -162,6 +162,13 @@ class WorldModel(keras.layers.Layer):
         """What `probe_loss` trains."""
         return self.decoder.trainable_variables if self.decoder is not None and self.probes else []
 
+    @property
+    def encoding_layers(self) -> list[keras.layers.Layer]:
+        """The layers whose weights `embed` reads; their variables are the model's first ones."""
+        images = self.encoder.convs if self.encoder else []
+        vectors = [*self.vector_encoder.hidden, self.vector_encoder.out] if self.vector_encoder else []
+        return [*images, *vectors]
+
     def observe(self, batch: Batch, noise: tf.Tensor) -> tuple[State, tuple[tf.Tensor, tf.Tensor]]:
         """Posterior State [B, T, ...] and prior (mean, std) of a Batch; noise: [B, T, S]."""
         return self._filter(self.embed(batch.inputs), batch, noise)

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from dreamer.run import commits, lock, settings
 from dreamer.stops import Stopped, Stops
 from dreamer.training import inspection, loop, offline
 from dreamer.types import ActionSpace, Space
+from tests.training.test_resume import lines
 
 KEYS = {
     "precision": "float32",
@@ -89,13 +89,6 @@ def learn(source, logdir, stops=None, **keys):
     run = config.load(["toy", "debug"], KEYS | {"learn.source": str(source)} | keys)
     with lock.exclusive(logdir):
         return loop.train(settings.agree(run, logdir), logdir, stops or Countdown(), kind=offline.Offline)
-
-
-def lines(path):
-    return [
-        {key: value for key, value in json.loads(line).items() if not key.startswith("time/")}
-        for line in path.read_text().splitlines()
-    ]
 
 
 def left_behind(logdir):

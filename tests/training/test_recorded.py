@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dreamer import config
-from tests.training.test_resume import train
+from tests.training.test_resume import lines, train
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text())
 SETTINGS = {"dot": {}, "dot_discrete": {"task": "dot_discrete", "model.discount_head": "true"}}
@@ -32,8 +32,7 @@ def test_a_recorded_run_comes_out_as_it_did(task, tmp_path):
     then = RECORDED[task]
     paths = sorted((tmp_path / "run" / "episodes").iterdir())[: len(then["random_episodes"])]
     assert [digest(path) for path in paths] == then["random_episodes"]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    now = [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
+    now = lines(tmp_path / "run" / "metrics.jsonl")
     assert [set(line) for line in now] == [set(line) for line in then["metrics"]]
     for line, expected in zip(now, then["metrics"], strict=True):
         assert line == pytest.approx(expected, rel=1e-3, abs=1e-4)
