@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dreamer.agents.trained import TrainedAgent
 
 Folder = str | os.PathLike
+FORMS = ("savedmodel", "run")  # of an export
 
 
 def load(logdir: Folder, best: bool = False, *, precision: str | None = None, seed: int = 0) -> "TrainedAgent":
@@ -165,21 +166,36 @@ def scores(runs: Folder | Iterable[Folder]) -> list[dict]:
     ]
 
 
-def export(logdir: Folder, out: Folder, with_model: bool = False, *, best: bool = False) -> list[Path]:
-    """Write the policy of a run as a SavedModel that needs nothing but TensorFlow; see agents.export.
+def export(
+    logdir: Folder, out: Folder, with_model: bool = False, *, best: bool = False, form: str = "savedmodel"
+) -> list[Path]:
+    """Write the agent of a run into the directory `out`; returns what stands there then.
 
-    Returns what stands in the directory `out` then. An earlier export gives way as a whole. Raises ValueError where
-    `out` holds something else, or lies in a folder of the run.
+    form "savedmodel": its policy, which needs nothing but TensorFlow; see agents.export. with_model adds the model's
+    imagination. form "run": a run with the agent and the curves, for `load` and the commands, in which nothing can be
+    trained on; see training.agent_only.
+    An earlier export of the same form gives way as a whole. Raises ValueError where `out` holds something else, or lies
+    in a folder of the run.
     """
     run, out = Path(logdir), Path(out)
+    if form not in FORMS:
+        raise ValueError(f"form: expected {' or '.join(FORMS)}, got {formats.shown(form)}")
+    if with_model and form == "run":
+        raise ValueError("with the model: a run holds it anyway, this is for the form savedmodel")
     _open(run)
     start.load_tensorflow()  # quietly
 
-    from dreamer.agents import export as writer
+    from dreamer.agents import export as policy
+    from dreamer.training import agent_only
 
+    writer = policy if form == "savedmodel" else agent_only
     writer.check_target(out, run)
     with files.replacing_folder(out) as partial:
-        names = writer.export(load(run, best=best, precision="float32"), partial, with_model=with_model)
+        if form == "run":
+            with _precision("float32"):
+                names = agent_only.write(run, partial, best=best, report=_warn)
+        else:
+            names = policy.export(load(run, best=best, precision="float32"), partial, with_model=with_model)
     return [out / name for name in names]
 
 

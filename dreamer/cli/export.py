@@ -1,4 +1,4 @@
-"""`dreamer export`: the policy of a run as a SavedModel."""
+"""`dreamer export`: the agent of a run, for whoever has no use for its episodes."""
 
 import sys
 import warnings
@@ -12,10 +12,18 @@ from dreamer.run import formats
 def export(words: list[str]) -> int:
     """`dreamer export`."""
     parser = make_parser(
-        "export", "Write the policy of a run as a SavedModel, which needs nothing but TensorFlow to act."
+        "export",
+        "Write the agent of a run: its policy as a SavedModel, which needs nothing but TensorFlow to act, or a run "
+        "with its networks and curves, for dreamer's own commands.",
     )
     parser.add_argument("--logdir", type=to_path, required=True, metavar="RUN", help="log directory of the run")
-    parser.add_argument("--out", type=to_path, required=True, metavar="DIR", help="where the SavedModel goes")
+    parser.add_argument("--out", type=to_path, required=True, metavar="DIR", help="where it goes")
+    parser.add_argument(
+        "--form",
+        choices=library.FORMS,
+        default=library.FORMS[0],
+        help="savedmodel (default), or run: `dreamer eval`, imagine, scores and `dreamer.load` open it",
+    )
     parser.add_argument(
         "--best", action="store_true", help="the agent of the best evaluation among the states kept, not the newest"
     )
@@ -25,13 +33,13 @@ def export(words: list[str]) -> int:
         nargs="+",
         choices=["model"],
         default=[],
-        help="what else: the model's imagination",
+        help="what else a SavedModel holds: the model's imagination",
     )
     args = parse(parser, words)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"dreamer: {message}", file=sys.stderr, flush=True)
-            written = library.export(args.logdir, args.out, with_model="model" in args.parts, best=args.best)
+            written = library.export(args.logdir, args.out, "model" in args.parts, best=args.best, form=args.form)
     except ValueError as error:
         raise UsageError(error) from error
     except OSError as error:

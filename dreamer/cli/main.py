@@ -76,7 +76,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], str]] = {
     "status": (status.status, "Tell how far runs are."),
     "eval": (inspect.evaluate, "Play episodes with the agent of a run and print their returns."),
     "imagine": (inspect.imagine, "Show what the world model of a run predicts."),
-    "export": (export.export, "Write the policy of a run as a SavedModel."),
+    "export": (export.export, "Write the agent of a run: its policy as a SavedModel, or a run without its episodes."),
     "configs": (about.configs, "List every key and overlay."),
     "tasks": (about.tasks, "List the tasks of every suite."),
     "doctor": (about.doctor, "Tell what this machine offers and what is missing."),

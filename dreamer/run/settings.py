@@ -36,6 +36,11 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
     if not path.exists():
         return Settings(given, None, [], [])
     _check_format(logdir)
+    if agent_only(logdir):
+        raise SettingsError(
+            f"{logdir} holds the agent of a run without what training needs (`dreamer export --form run`): `dreamer "
+            f"eval` plays it, and --init_from {logdir} begins a new run with its networks in another --logdir"
+        )
     saved = config.load_file(path)
     notes = [
         f"{logdir} is older than the key {key}: it goes on with {yaml(value)}, which is what it did until now."
@@ -71,6 +76,20 @@ def settle(settings: Settings, logdir: Path, frames: int) -> None:
     with replacing(logdir / layout.RUN) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     settings.config.save(logdir / layout.CONFIG)
+
+
+def agent_only(logdir: Path) -> bool:
+    """Whether `logdir` holds the agent of a run without what training needs (training.agent_only)."""
+    try:
+        return _record(logdir).get("agent_only") is True
+    except (SettingsError, OSError):
+        return False
+
+
+def write_agent_only(logdir: Path, out: Path) -> None:
+    """Write run.json of the run in `logdir` into `out`, and that nothing but its agent is there."""
+    record = {**_record(logdir), "agent_only": True}
+    (out / layout.RUN).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def source_of(init_from: str) -> Path | None:
