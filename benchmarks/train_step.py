@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py                                   # the paper's sizes
     python benchmarks/train_step.py --set replay.batch=10             # any key of configs/defaults.yaml
+    python benchmarks/train_step.py --configs dmc small --overhead    # what of a step does not depend on the batch
     python benchmarks/train_step.py --configs debug --matmul 256      # seconds, to try out the command
 
 Every column is measured in a process of its own: the whole step first (median after one warm-up), then its parts,
@@ -9,6 +10,9 @@ compiled by themselves. "Behaviour" is what the other parts leave of the whole s
 multiply-add of the products and convolutions that the losses need; beside it stands what one square matrix product
 reaches in the same precision on the same machine. The plain implementation is benchmarks/reference.py with TensorFlow
 as it comes. The ratio on the last line compares it with ours in the precision that `auto` takes here.
+
+--overhead measures ours alone, with the batch and with one row of it: what is left then is the time to start some 5,000
+operations, or as good as, and the share of the whole step that it makes is the last line.
 """
 
 import json
@@ -206,6 +210,23 @@ def report(columns, needed, size):
     print("\ntraining step, " + ", ".join(ratios))
 
 
+def overhead(arguments, config, precision):
+    """Print the time of the step with the batch and with one row, and the share of the one in the other."""
+    seconds = {}
+    for rows in (config.replay.batch, 1):
+        sizes = [*common.size_words(arguments), f"replay.batch={rows}"]
+        words = ["--measure", "ours", "--precision", precision, "--no-parts", "--matmul", "8", "--repeats"]
+        seen = [
+            common.child("train_step.py", [*words, str(arguments.repeats), "--actions", str(arguments.actions), *sizes])
+            for _ in range(arguments.rounds)
+        ]
+        seconds[rows] = common.medians(seen)["step"]
+    print(common.machine())
+    print(common.table([["rows of the batch", "step, ms"], *([str(n), f"{s * 1e3:.1f}"] for n, s in seconds.items())]))
+    share = seconds[1] / seconds[config.replay.batch]
+    print(f"\ntraining step, {precision}, one row / {config.replay.batch} rows: {share:.2f}")
+
+
 def main(words=None):
     """Read the command line and run."""
     parser = common.make_parser(__doc__)
@@ -213,6 +234,7 @@ def main(words=None):
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="of ours (float32 and what `auto` takes)")
     parser.add_argument("--repeats", type=common.positive, default=5, help="timings of which the median is taken (5)")
     parser.add_argument("--rounds", type=common.positive, default=1, help="processes per column, medians taken (1)")
+    parser.add_argument("--overhead", action="store_true", help="only the share of a step that is not the batch's")
     parser.add_argument("--matmul", type=common.positive, default=4096, help="side of the matrix product (4096)")
     for name in ("--measure", "--precision"):
         parser.add_argument(name, help=common.argparse.SUPPRESS)
@@ -230,6 +252,12 @@ def main(words=None):
 
     auto, reason = hardware.resolve_precision("auto", hardware.cpu_flags(), [])
     precisions = arguments.precisions or list(dict.fromkeys(["float32", auto]))
+    if arguments.overhead:
+        if config.replay.batch == 1:
+            parser.error("--overhead: compares with one row of a batch, expected a replay.batch of at least 2")
+        for precision in precisions:
+            overhead(arguments, config, precision)
+        return
     cases = [("reference", "float32"), *(("ours", precision) for precision in precisions)]
     sizes = ["--actions", str(arguments.actions), "--repeats", str(arguments.repeats), *common.size_words(arguments)]
     results = {case: [] for case in cases}

@@ -79,3 +79,20 @@ def test_figures_follow_from_the_measurements(capsys):
     assert ["share", "31%", "50%"] in lines
     assert ["peak memory, GB", "4.00", "4.00"] in lines
     assert lines[-1] == ["training step, reference float32 / ours bfloat16: 1.60x"]
+
+
+def test_overhead_is_one_row_of_the_batch_beside_all_of_it(monkeypatch, capsys):
+    calls = []
+
+    def child(script, words):
+        calls.append(words)
+        return {"step": 0.010 if words[-1] == "replay.batch=1" else 0.040, "matmul": 1.0}
+
+    monkeypatch.setattr(train_step.common, "child", child)
+    train_step.main(["--configs", "debug", "--set", "replay.batch=7", "--precisions", "float32", "--overhead"])
+    assert [words[-2:] for words in calls] == [["replay.batch=7"] * 2, ["replay.batch=7", "replay.batch=1"]]
+    assert all("--no-parts" in words and words[:2] == ["--measure", "ours"] for words in calls)
+    assert capsys.readouterr().out.splitlines()[-1] == "training step, float32, one row / 7 rows: 0.25"
+    with pytest.raises(SystemExit):
+        train_step.main(["--configs", "debug", "--set", "replay.batch=1", "--overhead"])
+    assert "expected a replay.batch of at least 2" in capsys.readouterr().err
