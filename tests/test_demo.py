@@ -1,10 +1,15 @@
+import itertools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dreamer import demo
-from dreamer.results import video
+from dreamer.results import scores, video
 
 TASK = "cartpole_balance"
 RUN = demo.OUT / TASK
@@ -151,3 +156,22 @@ def test_a_demo_without_evaluation_ends_in_one_line(commands, monkeypatch, capsy
     monkeypatch.setattr(demo, "command", lambda words: 0)
     assert demo.main([TASK]) == 1
     assert ": No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_learns_what_readme_promises(seed, tmp_path):
+    """At least nine tenths of the best possible return, and no evaluation in the last third that falls by half."""
+    variables = os.environ | {"PYTHONPATH": str(Path(demo.__file__).resolve().parents[1])}
+    command = [sys.executable, "-m", "dreamer.demo", "--seed", str(seed)]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    returns = {
+        line[:20].strip(): float(line[20:].split()[0]) for line in done.stdout.splitlines() if "   " in line[20:]
+    }
+    assert returns["last evaluation"] >= 0.9 * returns["best possible"]
+    (score,) = scores.read(tmp_path / demo.OUT / "dot" / scores.FILENAME)
+    late = [value for frames, value in zip(score.xs, score.ys, strict=True) if frames >= score.xs[-1] * 2 / 3]
+    assert all(after > before / 2 for before, after in itertools.pairwise(late))
+    for name in ("curve.png", "episode.mp4", "open-loop.gif"):
+        assert (tmp_path / demo.OUT / name).stat().st_size > 1000

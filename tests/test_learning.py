@@ -3,7 +3,6 @@
 scripts/sabotage.py breaks one equation after the other and runs the same.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -60,10 +59,9 @@ def test_learns_as_much_while_a_thread_collects(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("inputs", "steps"), [("position", 2500), ("image,position", 1500)])
-def test_learns_from_vectors_alone_and_beside_images(inputs, steps, tmp_path):
-    """One run from the position alone came to 15 % after 1,500 frames, and to 93 to 99 % from 2,000 on."""
-    train(*words("dot", tmp_path), "--model.inputs", inputs, "--steps", str(steps))
+def test_learns_from_vectors_alone(tmp_path):
+    """One run came to 15 % after 1,500 frames, and to 93 to 99 % from 2,000 on."""
+    train(*words("dot", tmp_path), "--model.inputs", "position", "--steps", "2500")
     assert fraction_of_the_best("dot", tmp_path) >= 0.9
 
 
@@ -105,9 +103,9 @@ def test_ablations_learn_from_images(overlay, more, least, tmp_path):
 
 
 @pytest.mark.slow
-def test_learns_to_run_in_dm_control_from_images(tmp_path):
-    """The demo's task and settings: three seeds came to 94 to 195 after 16,000 frames, random actions to 14 at most."""
-    train("--configs", "dmc", "small", "--task", "cheetah_run", "--steps", "16000", "--logdir", str(tmp_path))
-    random = json.loads((tmp_path / "random.json").read_text())["mean"]
+def test_balances_a_pole_in_dm_control_from_images_and_states(tmp_path):
+    """The settings of the demo, for three quarters of its frames."""
+    words = ["--configs", "dmc", "small", "cpu", "--task", "cartpole_balance", "--steps", "12000"]
+    train(*words, "--logdir", str(tmp_path))
     (score,) = scores.read(tmp_path / scores.FILENAME)
-    assert score.ys[-1] > 3 * random
+    assert score.ys[-1] > 0.6 * 992.8  # of the best return known, D4PG's; random actions come to 340

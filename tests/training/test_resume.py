@@ -670,10 +670,10 @@ def stop(process, way, generator):
 @pytest.mark.parametrize(
     ("words", "ways", "pieces"),
     [
-        ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 10),
-        ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 10),
+        ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 6),
+        ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 6),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
-        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 10),
+        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 6),
     ],
     ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
