@@ -3,7 +3,7 @@
 The numbers were worked out once in float64 NumPy from the texts of the formulas, by the functions here that begin with
 `plain_`, which know nothing of the package. Each is held to its recorded number as well as what the package computes:
 a change of the formula, of the inputs or of the package shows. Where a release is known to have another form without a
-key (configs/tf1.yaml, README.md's "Where it differs"), its number stands beside ours.
+key (configs/tf1.yaml, docs/settings.md, "Where it differs"), its number stands beside ours.
 """
 
 import numpy as np

@@ -52,7 +52,8 @@ def test_pictures_and_links_to_files_exist():
 
 
 def test_lines_for_pandas_can_be_pasted_and_draw_every_round(tmp_path):
-    (lines,) = re.findall(r"```python\n(import json\n.*?)```", README, re.DOTALL)
+    page = (ROOT / "docs" / "files-of-a-run.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(import json\n.*?)```", page, re.DOTALL)
     run = tmp_path / re.search(r'run = "(.*)"', lines)[1]
     run.mkdir(parents=True)
     steps = (100, 200, 300)
