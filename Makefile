@@ -1,12 +1,13 @@
 # Everything runs in .venv; `make help` lists the targets.
 
 PYTHON ?= python3
+AGENT ?= cartpole_swingup
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow docs soak image demo clean
+.PHONY: help setup test test-slow docs soak image demo watch clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -35,8 +36,13 @@ image: ## Build the CPU image without Docker and try it: as root, with buildah a
 demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for 3 minutes and show what it learned; TASK=cartpole_balance: for 7, in DM Control
 	$(BIN)/python -m dreamer.demo $(TASK)
 
-clean: ## Remove .venv, caches and the demo (runs/demo), but no other runs
-	rm -rf $(VENV) *.egg-info build dist site .ruff_cache .mypy_cache .pytest_cache runs/demo
+# As far ahead as its actor was trained to look: 15 steps.
+watch: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Show a trained agent that comes along, and what it imagines: AGENT=NAME, one of agents/
+	$(BIN)/python -m dreamer eval --logdir agents/$(AGENT) --precision auto --episodes 2 --video runs/watch/$(AGENT).mp4
+	$(BIN)/python -m dreamer imagine --logdir agents/$(AGENT) --precision auto --episodes 3 --horizon 15 --out runs/watch/$(AGENT).gif
+
+clean: ## Remove .venv, caches and what demo and watch made, but no other runs
+	rm -rf $(VENV) *.egg-info build dist site .ruff_cache .mypy_cache .pytest_cache runs/demo runs/watch
 	find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The files .run, .dev, .cuda and .rendering record that a step succeeded, so that it is not repeated.

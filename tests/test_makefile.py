@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_clean_removes_the_demo_and_caches_and_no_other_run(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     kept = ("runs/dmc_walker_walk/dreamer/0/scores.json", "runs/published/final.json", "dreamer/demo.py")
-    gone = (".venv/bin/python", "runs/demo/curve.png", "build/lib/a.py", "dist/a.whl")
+    gone = (".venv/bin/python", "runs/demo/curve.png", "runs/watch/dot.gif", "build/lib/a.py", "dist/a.whl")
     gone += ("site/index.html", "dreamer/__pycache__/a.pyc", ".ruff_cache/a", ".mypy_cache/a", ".pytest_cache/a")
     for name in (*kept, *gone):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
