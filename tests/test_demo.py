@@ -69,7 +69,7 @@ def commands(tmp_path, monkeypatch):
 
 def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
     assert demo.main([TASK, "--seed", "5"]) == 0
-    words = ["train", "--configs", "dmc", "small", "cpu", "--task", TASK, "--steps", "16000"]
+    words = ["train", "--configs", "dmc", "small", "cpu", "--task", TASK, "--steps", "24000"]
     assert commands == [[*words, "--logdir", str(RUN), "--seed", "5"]]
     text = capsys.readouterr().out
     places = [text.find(line) for line in LINES]
@@ -84,7 +84,7 @@ def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
 def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys):
     demo.main([TASK])
     first, *_ = capsys.readouterr().out.splitlines()
-    assert all(word in first for word in ("to balance a pole", "16,000 frames", "7 minutes on 2 cores"))
+    assert all(word in first for word in ("to balance a pole", "24,000 frames", "11 minutes on 2 cores"))
     demo.main([TASK])
     assert "learns" not in capsys.readouterr().out
 

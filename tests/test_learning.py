@@ -104,8 +104,8 @@ def test_ablations_learn_from_images(overlay, more, least, tmp_path):
 
 @pytest.mark.slow
 def test_balances_a_pole_in_dm_control_from_images_and_states(tmp_path):
-    """The settings of the demo, for three quarters of its frames."""
-    words = ["--configs", "dmc", "small", "cpu", "--task", "cartpole_balance", "--steps", "12000"]
+    """The settings of the demo, for two thirds of its frames: those of its seeds that were slowest came to 697 so."""
+    words = ["--configs", "dmc", "small", "cpu", "--task", "cartpole_balance", "--steps", "16000"]
     train(*words, "--logdir", str(tmp_path))
     (score,) = scores.read(tmp_path / scores.FILENAME)
     assert score.ys[-1] > 0.6 * 992.8  # of the best return known, D4PG's; random actions come to 340
