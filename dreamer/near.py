@@ -10,11 +10,13 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
     Up to a quarter of the letters, and one of three; empty where all are farther away.
     """
-    name = name[: _LONGEST + 1]
-    slips = {other: _slips(name, other) for other in dict.fromkeys(known) if abs(len(other) - len(name)) <= _LONGEST}
-    allowed = {other: count for other, count in slips.items() if count <= _allowed(max(len(name), len(other)))}
-    best = min(allowed.values(), default=0)
-    return [other for other, count in allowed.items() if count == best]
+    name, slips = name[: _LONGEST + 1], {}
+    for other in dict.fromkeys(known):
+        most = _allowed(max(len(name), len(other)))
+        if abs(len(other) - len(name)) <= most and (count := _slips(name, other)) <= most:
+            slips[other] = count
+    best = min(slips.values(), default=0)
+    return [other for other, count in slips.items() if count == best]
 
 
 def _allowed(letters: int) -> int:

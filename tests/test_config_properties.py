@@ -1,5 +1,7 @@
 """The merger of configs against inputs that nobody thought of: a checked config, or ConfigError with one line."""
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,9 @@ def values_of(key: config.Key):
     """Values that a key takes, of its own type."""
     if isinstance(key.allowed, config.Choices):
         return st.sampled_from(key.allowed.names)
+    if isinstance(key.allowed, config.JSONObject):
+        values = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | PRINTABLE
+        return st.dictionaries(PRINTABLE, values, max_size=3).map(lambda made: json.dumps(made, sort_keys=True))
     if key.type is bool:
         return st.booleans()
     if key.type is str:
