@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,9 +167,8 @@ def test_it_learns_what_readme_promises(seed, tmp_path):
     command = [sys.executable, "-m", "dreamer.demo", "--seed", str(seed)]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    returns = {
-        line[:20].strip(): float(line[20:].split()[0]) for line in done.stdout.splitlines() if "   " in line[20:]
-    }
+    rows = re.findall(r"^  ([a-z ]+[a-z]) +(\d+\.\d)   ", done.stdout, re.MULTILINE)
+    returns = {name: float(value) for name, value in rows}
     assert returns["last evaluation"] >= 0.9 * returns["best possible"]
     (score,) = scores.read(tmp_path / demo.OUT / "dot" / scores.FILENAME)
     late = [value for frames, value in zip(score.xs, score.ys, strict=True) if frames >= score.xs[-1] * 2 / 3]
