@@ -1,4 +1,4 @@
-"""The toy task with several choices at once, as environments of gymnasium: for tests of learning."""
+"""The toy task with several choices at once, as an environment of gymnasium: for a test of learning."""
 
 import gymnasium
 import numpy as np
@@ -21,22 +21,8 @@ class Pads(gymnasium.Env):
 
     def step(self, action):
         assert action in self.action_space
-        step = self._dot.step(self.velocity(np.asarray(action)).astype(np.float32))
+        step = self._dot.step(np.asarray(action - 1, np.float32))
         return self._observe(step), float(step["reward"]), False, False, {}
-
-    def velocity(self, action):
-        """Of (x, y), in [-1, 1]."""
-        return action - 1
 
     def _observe(self, step):
         return {name: step[name] for name in ("image", "position")}
-
-
-class Buttons(Pads):
-    """Four buttons: left, right, up and down; opposite ones cancel each other."""
-
-    action_space = spaces.MultiBinary(4)
-
-    def velocity(self, action):
-        left, right, up, down = action.astype(int)
-        return np.array([right - left, down - up])

@@ -671,9 +671,9 @@ def stop(process, way, generator):
     ("words", "ways", "pieces"),
     [
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 6),
-        ((*CARTPOLE, "--steps", "800"), ["worker", "group", signal.SIGHUP], 6),
+        ((*CARTPOLE, "--steps", "800"), ["worker", "group"], 4),
         ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
-        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 6),
+        ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 4),
     ],
     ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
