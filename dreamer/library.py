@@ -174,8 +174,8 @@ def export(
     form "savedmodel": its policy, which needs nothing but TensorFlow; see agents.export. with_model adds the model's
     imagination. form "run": a run with the agent and the curves, for `load` and the commands, in which nothing can be
     trained on; see training.agent_only.
-    An earlier export of the same form gives way as a whole. Raises ValueError where `out` holds something else, or lies
-    in a folder of the run.
+    An earlier export of the same form gives way as a whole. Raises ValueError where `out` holds something else or
+    the run itself, or lies in a folder of the run.
     """
     run, out = Path(logdir), Path(out)
     if form not in FORMS:
@@ -190,6 +190,8 @@ def export(
 
     writer = policy if form == "savedmodel" else agent_only
     writer.check_target(out, run)
+    if out.resolve() in run.resolve().parents:  # an earlier export, in which it was kept
+        raise ValueError(f"{formats.shown(out)}: holds the run {formats.shown(run)}, which would be gone with it")
     with files.replacing_folder(out) as partial:
         if form == "run":
             with _precision("float32"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dreamer import demo
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = (ROOT / "docs" / "code.md").read_text(encoding="utf-8")
@@ -49,6 +51,20 @@ def test_every_module_stands_in_the_map():
 def test_pictures_and_links_to_files_exist():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_demos_take_as_long_as_they_say():
+    (minutes,) = re.findall(r"`make demo TASK=cartpole_balance`, (\d+ minutes)", README)
+    assert minutes == demo.DEMOS["cartpole_balance"].minutes
+    assert f"{demo.DEMOS['cartpole_balance'].steps:,} frames" in README
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_sections_that_configs_name_exist(path):
+    for page, heading in re.findall(r'(\S+\.md), "([^"]+)"', path.read_text(encoding="utf-8")):
+        assert re.search(rf"^#+ {re.escape(heading)}$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE), (
+            heading
+        )
 
 
 def test_lines_for_pandas_can_be_pasted_and_draw_every_round(tmp_path):

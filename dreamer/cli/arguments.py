@@ -14,7 +14,7 @@ from dreamer.start import UsageError
 
 # What the system says about a path that the user has no way to, rather than about a fault of the program.
 UNUSABLE = (
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EBUSY),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take

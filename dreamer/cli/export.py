@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from pathlib import Path
 
 from dreamer import library
 from dreamer.cli.arguments import UNUSABLE, UsageError, make_parser, parse, to_path
@@ -45,7 +46,8 @@ def export(words: list[str]) -> int:
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise
-        raise UsageError(f"{formats.shown(args.out)}: {error.strerror}") from error
+        read = error.filename is not None and args.logdir in Path(error.filename).parents
+        raise UsageError(f"{formats.shown(error.filename if read else args.out)}: {error.strerror}") from error
     except RuntimeError as error:
         return fail(error, 1)
     return say("\n".join(map(str, written)))

@@ -32,8 +32,14 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty directory beside `path`; when the block ends well it takes the place of `path` and all in it.
 
-    If the block raises, `path` stays as it was. Missing parent directories are made.
+    If the block raises, `path` stays as it was. Missing parent directories are made. A link stays, and what it points
+    to is replaced. Raises OSError for a directory that something is mounted on, and for the working directory, which
+    whoever stands in it would lose.
     """
+    for held, what in ((os.path.ismount(path), "mounted"), (path.exists() and path.samefile("."), "working")):
+        if held:
+            raise OSError(errno.EBUSY, f"a {what} directory cannot be replaced, name one inside it", str(path))
+    path = Path(os.path.realpath(path))
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     temporary.mkdir(parents=True)
     try:

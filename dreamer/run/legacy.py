@@ -5,6 +5,7 @@ episodes. What such a run resumes from is not exact: the episode in progress end
 """
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def scores(logdir: Path, frames: int) -> list:
     """[frames, return] of the evaluations up to a number of frames; none where the file cannot be read."""
     try:
         content = json.loads((logdir / layout.SCORES).read_text(encoding="utf-8"))
-        return [[int(x), float(y)] for x, y in zip(content["xs"], content["ys"], strict=True) if x <= frames]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        points = zip(content["xs"], content["ys"], strict=True)
+        return [[int(x), float(y)] for x, y in points if 0 <= x <= frames and math.isfinite(y)]
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []

@@ -87,7 +87,11 @@ def agent_only(logdir: Path) -> bool:
 
 
 def write_agent_only(logdir: Path, out: Path) -> None:
-    """Write run.json of the run in `logdir` into `out`, and that nothing but its agent is there."""
+    """Write run.json of the run in `logdir` into `out`, and that nothing but its agent is there.
+
+    Raises SettingsError for a run of a newer format, whose other files have been written in ours.
+    """
+    _check_format(logdir)
     record = {**_record(logdir), "agent_only": True}
     (out / layout.RUN).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

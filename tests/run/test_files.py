@@ -1,9 +1,10 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from dreamer.run.files import replacing
+from dreamer.run.files import replacing, replacing_folder
 
 
 @pytest.fixture
@@ -46,3 +47,31 @@ def test_a_block_that_raises_leaves_the_old_file(tmp_path, happened):
     assert happened == []
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").touch()
+    (tmp_path / "link").symlink_to("real")
+    with replacing_folder(tmp_path / "link") as temporary:
+        (temporary / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["link", "real", "real/new"]
+
+
+@pytest.mark.parametrize("given", [Path(), "absolute"])
+def test_the_working_directory_is_not_taken_from_under_whoever_stands_in_it(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(OSError, match="working directory") as refused,
+        replacing_folder(tmp_path if given == "absolute" else given),
+    ):
+        pass
+    assert refused.value.errno == errno.EBUSY
+    assert os.listdir() == []
+
+
+def test_a_mounted_directory_is_refused_before_anything_is_made():
+    refusal = "a mounted directory cannot be replaced, name one inside it: '/proc'"
+    with pytest.raises(OSError, match=refusal), replacing_folder(Path("/proc")):
+        pass

@@ -123,3 +123,39 @@ def test_nothing_else_is_overwritten(made, tmp_path, capsys):
     with pytest.raises(ValueError, match="^form: expected savedmodel or run, got onnx$"):
         dreamer.export(run, tmp_path / "x", form="onnx")
     assert (contents(run), contents(tmp_path)) == before
+
+
+def test_a_run_kept_in_an_earlier_export_is_not_removed_with_it(made, tmp_path, capsys):
+    run, agent = made
+    dreamer.export(run, tmp_path / "policy")
+    for out, form in ((Path(shutil.copytree(agent, tmp_path / "agent")), "run"), (tmp_path / "policy", "savedmodel")):
+        mine = shutil.copytree(run, out / "mine")
+        before = contents(out)
+        assert main(["export", "--logdir", str(mine), "--out", str(out), "--form", form]) == 2
+        assert capsys.readouterr().err == f"dreamer: {out}: holds the run {mine}, which would be gone with it\n"
+        assert contents(out) == before
+
+
+def test_what_cannot_be_read_of_the_run_is_named(made, tmp_path, capsys):
+    run = Path(shutil.copytree(made[0], tmp_path / "run"))
+    command = ["export", "--logdir", str(run), "--out", str(tmp_path / "out"), "--form", "run"]
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"format": 2}))
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith(f"dreamer: {run} has format 2, and this release")
+    (run / "run.json").unlink()
+    (run / "run.json").mkdir()
+    assert main(command) == 2
+    assert capsys.readouterr().err == f"dreamer: {run}/run.json: Is a directory\n"
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_scores_that_are_no_numbers_stay_out_of_the_state(made, tmp_path):
+    run = Path(shutil.copytree(made[0], tmp_path / "run"))
+    text = json.dumps(
+        json.loads((run / "scores.json").read_text()) | {"xs": [-float("inf"), 50], "ys": [1, float("nan")]}
+    )
+    (run / "scores.json").write_text(text)
+    dreamer.export(run, tmp_path / "out", form="run")
+    (state,) = (tmp_path / "out").glob("checkpoints/*/state.json")
+    assert json.loads(state.read_text())["scores"] == []
