@@ -1,18 +1,19 @@
-"""A run that is given away: its agent and its curves, without what only training needs."""
+"""A run that is given away: its agent and its curves up to there, without what only training needs."""
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from dreamer import config
 from dreamer.agents import RunError
-from dreamer.run import layout, legacy, settings
+from dreamer.run import formats, layout, legacy, settings
 from dreamer.run.commits import Commits
-from dreamer.training.recorder import State
+from dreamer.training.recorder import State, scores_text
 from dreamer.training.restore import RestoredAgent, restore_agent, write_weights
 
-COPIED = (layout.CONFIG, layout.SCORES, layout.RANDOM, layout.METRICS, layout.OPEN_LOOP, layout.MACHINES)
+COPIED, CUT = (layout.CONFIG, layout.RANDOM, layout.MACHINES), (layout.METRICS, layout.OPEN_LOOP)
 
 
 def check_target(out: Path, run: Path) -> None:
@@ -47,5 +48,19 @@ def write(logdir: Path, out: Path, *, best: bool, report: Callable[[str], None])
     for name in COPIED:
         if (logdir / name).is_file():
             shutil.copyfile(logdir / name, out / name)
+    for name in CUT:  # a run may have gone on since, or its best state be an older one
+        if (logdir / name).is_file():
+            rows = _steps_until(logdir / name, given.frames, report)
+            (out / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if scores:
+        (out / layout.SCORES).write_text(scores_text(run, scores), encoding="utf-8")
     settings.write_agent_only(logdir, out)
     return sorted(path.name for path in out.iterdir())
+
+
+def _steps_until(path: Path, frames: int, report: Callable[[str], None]) -> list[dict]:
+    problems: list[str] = []
+    rows = [row for row in formats.step_lines(path, problems) if row["step"] <= frames]
+    for problem in problems:
+        report(problem)
+    return rows

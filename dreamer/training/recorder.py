@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamer import keys
 from dreamer.agents import variant
+from dreamer.config import Config
 from dreamer.run import layout, legacy
 from dreamer.run.commits import ACTING, WEIGHTS, Commit, CommitError, Commits
 from dreamer.run.files import replacing
@@ -213,14 +214,19 @@ class Recorder:
                 path.write_text(json.dumps(summary) + "\n")
 
     def _write_scores(self) -> None:
-        path, config = self._logdir / layout.SCORES, self._config
+        path = self._logdir / layout.SCORES
         if not self.state.scores:
             path.unlink(missing_ok=True)
             return
-        content = {"task": f"{config.suite}_{config.task}", "method": variant(config), "seed": config.seed}
-        content |= {name: [point[axis] for point in self.state.scores] for axis, name in enumerate(("xs", "ys"))}
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            temporary.write_text(scores_text(self._config, self.state.scores), encoding="utf-8")
+
+
+def scores_text(config: Config, points: Sequence[Sequence]) -> str:
+    """What scores.json holds of a run. points: (frames, return) of its evaluations."""
+    content = {"task": f"{config.suite}_{config.task}", "method": variant(config), "seed": config.seed}
+    content |= {name: [point[axis] for point in points] for axis, name in enumerate(("xs", "ys"))}
+    return json.dumps(content) + "\n"
 
 
 def _section(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import dreamer
 from dreamer.cli.main import main
+from dreamer.run import commits
 
 FORMAT0 = Path(__file__).resolve().parents[1] / "run" / "format0"
 KEYS = {"loop.prefill": 50, "loop.eval_every": 50, "steps": 200, "seed": 5}
@@ -90,10 +91,16 @@ def test_it_is_not_trained_on_but_another_run_begins_with_it(made, tmp_path, cap
 
 
 def test_the_best_one_is_given_on_request(made, tmp_path):
-    run, _ = made
+    run = Path(shutil.copytree(made[0], tmp_path / "run"))
+    path = min((run / "checkpoints").glob("*/state.json"))  # of the oldest state kept
+    state = json.loads(path.read_text()) | {"score": 99.0}
+    del state["checksum"]
+    path.write_text(json.dumps(state | {"checksum": commits._state_checksum(state)}))
     best = dreamer.load(run, best=True)
+    assert best.frames < dreamer.load(run).frames
     dreamer.export(run, tmp_path / "best", best=True, form="run")
-    assert dreamer.load(tmp_path / "best").frames == best.frames
+    assert dreamer.load(tmp_path / "best").frames == best.frames == dreamer.scores(tmp_path / "best")[-1]["frames"]
+    assert dreamer.metrics(tmp_path / "best") == [row for row in dreamer.metrics(run) if row["step"] <= best.frames]
     np.testing.assert_array_equal(actions(dreamer.load(tmp_path / "best", best=True)), actions(best))
 
 
