@@ -109,9 +109,12 @@ def evaluate(
     if agent:
         result |= {"agent": agent, **{f"planner.{key}": value for key, value in dict(config.planner).items()}}
         written = written.with_stem(f"{written.stem}-{agent}" + "-value" * config.planner.value)
-    with replacing(written) as path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
-    _say(written)
+    if os.access(logdir, os.W_OK):
+        with replacing(written) as path:
+            path.write_text(json.dumps(result, indent=2) + "\n")
+        _say(written)
+    else:  # an agent that is given away may well lie where nobody writes
+        _say(f"{written} is not written: {logdir} takes no files")
     if video_path:
         longest = max(len(images) for images, _ in shown)
         video.save_mp4(video_path, video.side_by_side(*zip(*shown, strict=True)), video.episode_fps(longest))

@@ -791,6 +791,12 @@ def test_a_folder_that_takes_no_files_is_refused_at_the_start(small_disk, stoppe
         done = dreamer(logdir, "--configs", "toy", "debug", *(f"--{key}={value}" for key, value in KEYS.items()))
         assert done.returncode == 2, done.stderr
         assert done.stderr == f"dreamer: cannot write to the log directory {logdir}: Read-only file system\n"
+    words = [sys.executable, "-m", "dreamer", "eval", "--logdir", folder / "run", "--episodes", "1"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        f"{folder / 'run' / 'evaluation.json'} is not written: {folder / 'run'} takes no files"
+    )
     assert hashes(folder) == before
 
 
