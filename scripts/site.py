@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": "readme.md",
     "benchmarks/README.md": "benchmarks.md",
+    "agents/README.md": "agents.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }

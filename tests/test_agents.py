@@ -10,7 +10,7 @@ from dreamer.cli.main import main
 from dreamer.run import formats
 
 AGENTS = Path(__file__).resolve().parent.parent / "agents"
-NAMES = sorted(path.name for path in AGENTS.iterdir())
+NAMES = sorted(path.name for path in AGENTS.iterdir() if path.is_dir())
 
 
 def test_there_are_some_and_they_are_small():
