@@ -37,7 +37,7 @@ demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for 3
 	$(BIN)/python -m dreamer.demo $(TASK)
 
 # As far ahead as its actor was trained to look: 15 steps.
-watch: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Show a trained agent that comes along, and what it imagines: AGENT=NAME, one of agents/
+watch: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Play a trained agent and show what it imagines: AGENT=NAME, one of agents/
 	$(BIN)/python -m dreamer eval --logdir agents/$(AGENT) --precision auto --episodes 2 --video runs/watch/$(AGENT).mp4
 	$(BIN)/python -m dreamer imagine --logdir agents/$(AGENT) --precision auto --episodes 3 --horizon 15 --out runs/watch/$(AGENT).gif
 

@@ -3,6 +3,8 @@
 On the toy task from images by default, which two cores solve within minutes; or on one of DM Control.
 """
 
+import contextlib
+import io
 import itertools
 import shutil
 import sys
@@ -22,19 +24,27 @@ from dreamer.run import formats
 
 OUT = Path("runs") / "demo"
 BEST = "best possible"
+EPISODE, DREAM = (
+    ("episode.mp4", "the trained agent"),
+    ("open-loop.gif", "the world model's dream beside the truth: 5 images seen, the rest imagined"),
+)
 
 
 class Demo(NamedTuple):
-    """overlays, steps: of the training; minutes: that it takes on 2 cores; what: the task in words."""
+    """overlays, steps: of the training; minutes: that it takes on 2 cores; what: the task in words.
+
+    played: episodes of which the pictures are made, where a single one, the last evaluation's first, shows too little.
+    """
 
     overlays: tuple[str, ...]
     steps: int
     minutes: str
     what: str
+    played: int | None = None
 
 
 DEMOS = {
-    "dot": Demo(("small", "toy"), 2_000, "3 minutes", "to steer a white dot to the green goal, from images"),
+    "dot": Demo(("small", "toy"), 2_000, "3 minutes", "to steer a white dot to the green goal, from images", 5),
     "cartpole_balance": Demo(
         ("dmc", "small", "cpu"), 24_000, "11 minutes", "to balance a pole in DM Control, from images and states"
     ),
@@ -48,7 +58,7 @@ def main(arguments: list[str]) -> int:
     if task not in DEMOS:
         print(f"dreamer: no demo {formats.shown(task)}: expected {' or '.join(DEMOS)}", file=sys.stderr)
         return 2
-    run, (overlays, steps, minutes, what) = OUT / task, DEMOS[task]
+    run, (overlays, steps, minutes, what, played) = OUT / task, DEMOS[task]
     if frames_evaluated(run) < steps:
         print(f"A small Dreamer learns {what}: {steps:,} frames, about {minutes} on 2 cores.")
         print("Ctrl-C saves and leaves; the same command goes on from there.\n", flush=True)
@@ -67,8 +77,10 @@ def main(arguments: list[str]) -> int:
     for name, value, where in rows(found, theirs):
         print(f"  {name:<18}{value:>8.1f}   {where}")
     print("\n" + "\n".join(facts(found)))
+    shown = played_pictures(run, played) if played else copied_pictures(found)
+    curve = (plot.main_figure([run], OUT / "curve.png", published=theirs)[0], "learning curve")
+    seen = [curve, *shown, (run, "everything else; tensorboard --logdir shows it")]
     print("\nLook at:")
-    seen = [*pictures(run, found, theirs), (run, "everything else; tensorboard --logdir shows it")]
     for path, what in seen:
         print(f"  {str(path):<{max(len(str(path)) for path, _ in seen)}}   {what}")
     return 0
@@ -122,15 +134,21 @@ def facts(run: Run) -> Iterator[str]:
         yield f"What the world model imagines is {horizon.in_words(model, repeat, 'image')}."
 
 
-def pictures(directory: Path, run: Run, theirs: Published) -> Iterator[tuple[Path, str]]:
-    """Copy or draw what there is to see, and yield (file, what it shows)."""
-    yield plot.main_figure([directory], OUT / "curve.png", published=theirs)[0], "learning curve"
-    for video, name, what in (
-        (run.episode, "episode.mp4", "the trained agent"),
-        (run.prediction, "open-loop.gif", "the world model's dream beside the truth: 5 images seen, the rest imagined"),
-    ):
-        if video is not None:
-            yield Path(shutil.copy(video, OUT / name)), what
+def copied_pictures(run: Run) -> Iterator[tuple[Path, str]]:
+    """Copy what the last evaluation has left to see, and yield (file, what it shows)."""
+    for made, (name, what) in ((run.episode, EPISODE), (run.prediction, DREAM)):
+        if made is not None:
+            yield Path(shutil.copy(made, OUT / name)), what
+
+
+def played_pictures(run: Path, episodes: int) -> Iterator[tuple[Path, str]]:
+    """Play so many episodes and yield (file, what it shows): the agent in all of them, and its dreams of them."""
+    for words, option, (name, what) in ((["eval"], "--video", EPISODE), (["imagine"], "--out", DREAM)):
+        words += ["--logdir", str(run), "--episodes", str(episodes), option, str(OUT / name)]
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = command(words)
+        if not code:
+            yield OUT / name, what
 
 
 def random_policy(directory: Path) -> dict[str, Any] | None:

@@ -17,10 +17,10 @@ RUN = demo.OUT / TASK
 LINES = (
     "random policy         12.3   mean of 3 episodes",
     "first evaluation      20.0   after 3,000 frames, mean of 2 episodes",
-    "last evaluation      345.6   after 20,000 frames, mean of 2 episodes",
+    "last evaluation      345.6   after 24,000 frames, mean of 2 episodes",
     "published            979.6   Dreamer, after 5,000,000 frames",
     "best known           992.8   D4PG, after 100,000,000 frames",
-    "20,000 frames and 1,700 updates in 10 min on a CPU, 2 cores, bfloat16.",
+    "24,000 frames and 1,700 updates in 10 min on a CPU, 2 cores, bfloat16.",
     "What the world model imagines is better than repeating the last image from imagined step 2 of 3 on.",
     "runs/demo/curve.png",
     "runs/demo/episode.mp4",
@@ -33,12 +33,12 @@ def finished_run(run, task="dmc_cartpole_balance"):
     """A run as training leaves it: everything that the demo looks at."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "random.json").write_text(json.dumps({"mean": 12.34, "std": 1.0, "episodes": 3}))
-    scores = {"task": task, "method": "dreamer", "seed": 0, "xs": [3000, 20_000], "ys": [20.0, 345.6]}
+    scores = {"task": task, "method": "dreamer", "seed": 0, "xs": [3000, 24_000], "ys": [20.0, 345.6]}
     (run / "scores.json").write_text(json.dumps(scores))
     (run / "config.yaml").write_text("loop:\n  eval_episodes: 2\n")
     machine = {"step": 0, "cpu": "a CPU", "cores": 2, "gpus": [], "precision": "bfloat16"}
     (run / "machines.jsonl").write_text(json.dumps(machine) + "\n")
-    metrics = {"step": 20_000, "train/updates": 1700, "time/training": 0.9, "time/seconds": 600.0}
+    metrics = {"step": 24_000, "train/updates": 1700, "time/training": 0.9, "time/seconds": 600.0}
     (run / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
     errors = {
         "image": [3.0, 2.0, 2.0],
@@ -46,8 +46,8 @@ def finished_run(run, task="dmc_cartpole_balance"):
         "reward": [1.0] * 3,
         "reward_repeat": [1.0] * 3,
     }
-    (run / "open_loop.jsonl").write_text(json.dumps({"step": 20_000, "context": 5, **errors}) + "\n")
-    for frames in (3000, 20_000):
+    (run / "open_loop.jsonl").write_text(json.dumps({"step": 24_000, "context": 5, **errors}) + "\n")
+    for frames in (3000, 24_000):
         for kind in ("episode.mp4", "open-loop.gif"):
             picture = np.full((2, 8, 8, 3), frames // 100, np.uint8)
             video.save(run / "videos" / f"{frames:010d}-{kind}", iter(picture), 10)
@@ -78,7 +78,7 @@ def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
     assert places == sorted(places)
     assert (demo.OUT / "curve.png").stat().st_size > 5000
     for kind in ("episode.mp4", "open-loop.gif"):
-        newest = RUN / "videos" / f"0000020000-{kind}"
+        newest = RUN / "videos" / f"0000024000-{kind}"
         assert (demo.OUT / kind).read_bytes() == newest.read_bytes()
 
 
@@ -132,13 +132,26 @@ def test_best_is_named_once_and_only_where_something_was_published(commands, mon
 
 def test_without_a_name_it_is_the_dot_whose_best_return_is_known(commands, monkeypatch, capsys):
     """By hand: frames on the way from 0.3 away bring 0 at 0.2 and 1 from 0.1 on, of 25 in all."""
-    monkeypatch.setattr(demo, "command", lambda words: finished_run(demo.OUT / words[5], task="toy_dot") or 0)
+    run, called = demo.OUT / "dot", []
+
+    def command(words):
+        called.append(words)
+        return 0 if words[0] != "train" else finished_run(run, task="toy_dot") or 0
+
+    monkeypatch.setattr(demo, "command", command)
     assert demo.main(["--seed", "1"]) == 0
     # 121 starts, by their distance d in steps of 0.1: frames 1 .. d - 2 give nothing, the others 1.
     starts = [max(abs(x - 5), abs(y - 5)) for x in range(11) for y in range(11)]
     best = sum(25 - max(0, distance - 2) for distance in starts) / 121
-    assert f"best possible         {best:.1f}   the shortest way" in capsys.readouterr().out
-    assert (demo.OUT / "dot").is_dir()
+    text = capsys.readouterr().out
+    assert f"best possible         {best:.1f}   the shortest way" in text
+    # One of its episodes may begin at the goal: the pictures are of several.
+    played = ["--logdir", str(run), "--episodes", "5"]
+    assert called[1:] == [
+        ["eval", *played, "--video", str(demo.OUT / "episode.mp4")],
+        ["imagine", *played, "--out", str(demo.OUT / "open-loop.gif")],
+    ]
+    assert text.index("Look at") < text.index("runs/demo/episode.mp4") < text.index("runs/demo/open-loop.gif")
 
 
 def test_a_demo_that_is_none_is_refused(commands, capsys):

@@ -8,6 +8,7 @@ from dreamer.results import curves
 from dreamer.results.published import Published
 from dreamer.results.scores import Scores
 
+LEFT_OUT = "the other runs were not evaluated around the frames at which most of them can be compared"
 HEADER = ("task", "method", "runs", "frames", "ours", "std", "published", "ratio")
 
 
@@ -15,7 +16,8 @@ class Row(NamedTuple):
     """A method on a task. returns: one per run, at `frames`; published: Dreamer's there, None if there is none.
 
     published_from: the frames from which on the task's published curve is compared, None if there is no curve;
-    mixed_settings: {key: its values} of the settings in which the runs differ, which their mean hides.
+    mixed_settings: {key: its values} of the settings in which the runs differ, which their mean hides. left_out: how
+    many runs have no value at `frames`.
     """
 
     task: str
@@ -25,6 +27,13 @@ class Row(NamedTuple):
     published: float | None
     published_from: float | None = None
     mixed_settings: dict[str, list] = {}
+    left_out: int = 0
+
+    @property
+    def averaged(self) -> str:
+        """How many runs it is the mean of, and of how many where some are left out."""
+        number = len(self.returns)
+        return f"{number} of {number + self.left_out}" if self.left_out else str(number)
 
     @property
     def ours(self) -> float:
@@ -62,7 +71,8 @@ def rows(
                 curve = published.curve(task)
                 theirs, begins = (curve.at(frames), curve.compares_from) if curve else (None, None)
                 settings = mixed.get((task, method), {})
-                table.append(Row(task, method, round(frames), returns.tolist(), theirs, begins, settings))
+                left_out = len(runs) - len(returns)
+                table.append(Row(task, method, round(frames), returns.tolist(), theirs, begins, settings, left_out))
     return table
 
 
@@ -101,7 +111,7 @@ def to_text(table: list[Row], source: str) -> str:
         (
             row.task,
             f"{row.method} *" if row.mixed_settings else row.method,
-            len(row.returns),
+            row.averaged,
             f"{row.frames:,.0f}",
             *_numbers(row.ours, row.std, row.published),
         )
@@ -117,6 +127,8 @@ def to_text(table: list[Row], source: str) -> str:
         for line in lines
     ]
     notes = ["* a mean over runs with different settings"] if any(row.mixed_settings for row in table) else []
+    if any(row.left_out for row in table):
+        notes.append(f"{next(row.averaged for row in table if row.left_out)}: {LEFT_OUT}")
     if begins := [row.published_from for row in table if row.published_from is not None]:
         notes.append(
             "published: Dreamer at the same number of frames, interpolated between the points of its curve; - below "
@@ -142,6 +154,7 @@ def to_json(table: list[Row]) -> str:
         "published_from",
         "ratio",
         "mixed_settings",
+        "left_out",
     )
     # YAML knows more types than JSON, such as dates.
     return json.dumps([{field: getattr(row, field) for field in fields} for row in table], indent=2, default=str)

@@ -101,8 +101,20 @@ def test_json_holds_every_run():
         "published_from": 100.0,
         "ratio": 0.5,
         "mixed_settings": {},
+        "left_out": 0,
     }
     assert (last["published"], last["ratio"], last["std"]) == (None, None, None)
+
+
+def test_runs_that_end_elsewhere_are_counted_and_told():
+    entries = [make_scores("toy_dot", [5, 10], [1.0, 2.0], seed=n) for n in range(2)]
+    (row,) = compare.rows([*entries, make_scores("toy_dot", [50, 60], [7.0, 9.0], seed=2)], PUBLISHED)
+    assert (row.frames, row.returns, row.left_out) == (10, [2.0, 2.0], 1)
+    lines = compare.to_text([row], "A source").splitlines()
+    assert lines[1].split()[:5] == ["toy_dot", "dreamer", "2", "of", "3"]
+    assert lines[-1] == (
+        "2 of 3: the other runs were not evaluated around the frames at which most of them can be compared"
+    )
 
 
 def test_a_mean_over_different_settings_is_marked():
