@@ -72,6 +72,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> str:
     known = {valid_name.lower(): valid_name for valid_name in reversed(list(valid))}
     inside = [other for other in known if len(other) > 2 and other in name.lower()]
     if near := difflib.get_close_matches(name.lower(), known, n=3, cutoff=_NEAR) or inside:
-        return f'unknown {kind} "{name}": the nearest valid names are {", ".join(known[other] for other in near)}'
+        names = "the nearest valid name is" if len(near) == 1 else "the nearest valid names are"
+        return f'unknown {kind} "{name}": {names} {", ".join(known[other] for other in near)}'
     shown = list(known.values())[::-1][:_SHOWN]
     return f'unknown {kind} "{name}": valid names are {", ".join(shown)}{" ..." * (len(known) > _SHOWN)}'

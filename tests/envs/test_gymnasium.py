@@ -172,7 +172,7 @@ def test_what_cannot_be_trained_on_is_refused(make):
 
 
 def test_unknown_tasks_get_one_line(make, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match='"CarRacin-v3": the nearest valid names are CarRacing-v3.*MODULE:ID'):
+    with pytest.raises(ValueError, match='"CarRacin-v3": the nearest valid name.* CarRacing-v3.*MODULE:ID'):
         envs.validate("gym", "CarRacin-v3")
     with pytest.raises(ValueError, match='"Imag-v0": the nearest valid names are Image-v0, '):
         envs.validate("gym", "gym_examples:Imag-v0")

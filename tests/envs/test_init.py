@@ -62,8 +62,8 @@ def test_unknown_names_are_refused_before_anything_starts(monkeypatch):
     [
         ("dmc", "grayscale", "valid names are acrobot_swingup, cartpole_balance, "),  # and not the nearest by letters
         ("dmc", "Walker_Walk", "the nearest valid names are walker_walk, "),
-        ("atari", "ALE/Pong-v5", "the nearest valid names are pong$"),
-        ("toy", "dto", "the nearest valid names are dot$"),
+        ("atari", "ALE/Pong-v5", "the nearest valid name is pong$"),
+        ("toy", "dto", "the nearest valid name is dot$"),
     ],
 )
 def test_names_that_are_told_are_plausible(suite, task, told):

@@ -62,7 +62,7 @@ def test_tasks_by_name_pattern_and_group():
     [
         ({"tasks": ["walker_*"]}, "--tasks walker_*: no task of toy fits"),
         ({"tasks": ["dmc20"]}, "--tasks dmc20: these are of the suite dmc, and the configs are for toy"),
-        ({"tasks": ["dott"]}, 'unknown task of toy "dott": the nearest valid names are dot'),
+        ({"tasks": ["dott"]}, 'unknown task of toy "dott": the nearest valid name is dot'),
         (
             {"settings": {"actor.lr": ["1e-4", "1e-4"]}},
             "two runs would be kept in runs/actor.lr=1e-4/toy_dot/dreamer/0",
