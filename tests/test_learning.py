@@ -46,22 +46,15 @@ def fraction_of_the_best(task, logdir, make=toy.Dot):
     return reached / best
 
 
-@pytest.mark.parametrize("task", toy.TASKS)
-def test_learns_nine_tenths_of_the_best_return_from_images(task, tmp_path):
-    train(*words(task, tmp_path))
-    assert fraction_of_the_best(task, tmp_path) >= 0.9
+def test_learns_nine_tenths_of_the_best_return_from_images(tmp_path):
+    """With discrete actions; the demo's test in test_demo.py has continuous ones, on two seeds."""
+    train(*words("dot_discrete", tmp_path))
+    assert fraction_of_the_best("dot_discrete", tmp_path) >= 0.9
 
 
 @pytest.mark.slow
 def test_learns_as_much_while_a_thread_collects(tmp_path):
     train(*words("dot", tmp_path), "--loop.overlap", "true")
-    assert fraction_of_the_best("dot", tmp_path) >= 0.9
-
-
-@pytest.mark.slow
-def test_learns_from_vectors_alone(tmp_path):
-    """One run came to 15 % after 1,500 frames, and to 93 to 99 % from 2,000 on."""
-    train(*words("dot", tmp_path), "--model.inputs", "position", "--steps", "2500")
     assert fraction_of_the_best("dot", tmp_path) >= 0.9
 
 
@@ -103,9 +96,9 @@ def test_ablations_learn_from_images(overlay, more, least, tmp_path):
 
 
 @pytest.mark.slow
-def test_balances_a_pole_in_dm_control_from_images_and_states(tmp_path):
-    """The settings of the demo, for two thirds of its frames: those of its seeds that were slowest came to 697 so."""
-    words = ["--configs", "dmc", "small", "cpu", "--task", "cartpole_balance", "--steps", "16000"]
+def test_balances_a_pole_in_dm_control_from_states(tmp_path):
+    """The settings of the demo without its images, which take most of its time, and two thirds of its frames."""
+    words = ["--configs", "dmc", "small", "cpu", "proprio", "--task", "cartpole_balance", "--steps", "16000"]
     train(*words, "--logdir", str(tmp_path))
     (score,) = scores.read(tmp_path / scores.FILENAME)
     assert score.ys[-1] > 0.6 * 992.8  # of the best return known, D4PG's; random actions come to 340
