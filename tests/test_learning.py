@@ -97,8 +97,8 @@ def test_ablations_learn_from_images(overlay, more, least, tmp_path):
 
 @pytest.mark.slow
 def test_balances_a_pole_in_dm_control_from_states(tmp_path):
-    """The settings of the demo without its images, which take most of its time, and two thirds of its frames."""
-    words = ["--configs", "dmc", "small", "cpu", "proprio", "--task", "cartpole_balance", "--steps", "16000"]
+    """The settings of the demo without its images, which take most of its time; five runs had 947 to 979 so late."""
+    words = ["--configs", "dmc", "small", "cpu", "proprio", "--task", "cartpole_balance", "--steps", "20000"]
     train(*words, "--logdir", str(tmp_path))
     (score,) = scores.read(tmp_path / scores.FILENAME)
     assert score.ys[-1] > 0.6 * 992.8  # of the best return known, D4PG's; random actions come to 340
