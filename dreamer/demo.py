@@ -142,13 +142,16 @@ def copied_pictures(run: Run) -> Iterator[tuple[Path, str]]:
 
 
 def played_pictures(run: Path, episodes: int) -> Iterator[tuple[Path, str]]:
-    """Play so many episodes and yield (file, what it shows): the agent in all of them, and its dreams of them."""
+    """Play so many episodes and yield (file, what it shows): the agent in all of them, and its dreams of them.
+
+    Ends where one of the two fails, or is stopped; the line that says why is then on the standard error.
+    """
     for words, option, (name, what) in ((["eval"], "--video", EPISODE), (["imagine"], "--out", DREAM)):
         words += ["--logdir", str(run), "--episodes", str(episodes), option, str(OUT / name)]
         with contextlib.redirect_stdout(io.StringIO()):
-            code = command(words)
-        if not code:
-            yield OUT / name, what
+            if command(words):
+                return
+        yield OUT / name, what
 
 
 def random_policy(directory: Path) -> dict[str, Any] | None:

@@ -154,6 +154,21 @@ def test_without_a_name_it_is_the_dot_whose_best_return_is_known(commands, monke
     assert text.index("Look at") < text.index("runs/demo/episode.mp4") < text.index("runs/demo/open-loop.gif")
 
 
+def test_a_stop_while_episodes_are_played_ends_that_too(commands, monkeypatch, capsys):
+    called = []
+
+    def command(words):
+        called.append(words[0])
+        return 130 if words[0] != "train" else finished_run(demo.OUT / "dot", task="toy_dot") or 0
+
+    monkeypatch.setattr(demo, "command", command)
+    assert demo.main([]) == 0  # the training is done and told
+    assert called == ["train", "eval"]
+    text = capsys.readouterr().out
+    assert "curve.png" in text
+    assert "episode.mp4" not in text + str(list(demo.OUT.iterdir()))
+
+
 def test_a_demo_that_is_none_is_refused(commands, capsys):
     assert demo.main(["dots"]) == 2
     assert capsys.readouterr().err == "dreamer: no demo dots: expected dot or cartpole_balance\n"

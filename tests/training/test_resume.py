@@ -593,6 +593,8 @@ def test_fewer_steps_than_a_run_was_collecting_for_end_it_there(tmp_path):
 
 HANGS = 1200
 TOY = ("--configs", "toy", "debug")
+BREAKOUT = ("--configs", "atari", "debug", "--task", "breakout", "--env.time_limit", "1200", "--loop.prefill", "1000")
+BREAKOUT += ("--loop.train_every", "200", "--loop.eval_every", "1000", "--loop.save_every", "400")
 CARTPOLE = ("--configs", "dmc", "debug", "--task", "cartpole_balance", "--env.time_limit", "100")
 
 
@@ -670,9 +672,10 @@ def stop(process, way, generator):
     [
         ((*TOY, "--steps", "800"), [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 6),
         ((*CARTPOLE, "--steps", "800"), ["worker", "group"], 4),
+        ((*BREAKOUT, "--steps", "4000"), [signal.SIGTERM], 5),
         ((*TOY, "--steps", "800", "--envs.count", "3", "--loop.overlap", "true"), ["worker", "group"], 4),
     ],
-    ids=["toy", "cartpole", "several that overlap"],
+    ids=["toy", "cartpole", "breakout", "several that overlap"],
 )
 def test_real_signals_at_random_moments(words, ways, pieces, tmp_path):
     whole = dreamer(tmp_path / "whole", *words)
