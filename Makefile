@@ -33,7 +33,7 @@ soak: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train for two hours, kill
 image: ## Build the CPU image without Docker and try it: as root, with buildah and podman, 12 minutes, 10 GB
 	scripts/image.sh
 
-demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for 3 minutes and show what it learned; TASK=cartpole_balance: for 11, in DM Control
+demo: $(VENV)/.run $(VENV)/.cuda $(VENV)/.rendering ## Train a small agent for 3 minutes and show what it learned; TASK=cartpole_balance: for 10, in DM Control
 	$(BIN)/python -m dreamer.demo $(TASK)
 
 # As far ahead as its actor was trained to look: 15 steps.

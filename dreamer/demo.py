@@ -46,7 +46,7 @@ class Demo(NamedTuple):
 DEMOS = {
     "dot": Demo(("small", "toy"), 2_000, "3 minutes", "to steer a white dot to the green goal, from images", 5),
     "cartpole_balance": Demo(
-        ("dmc", "small", "cpu"), 24_000, "11 minutes", "to balance a pole in DM Control, from images and states"
+        ("dmc", "small", "cpu"), 24_000, "10 minutes", "to balance a pole in DM Control, from images and states"
     ),
 }
 

@@ -85,7 +85,7 @@ def test_the_demo_ends_with_the_returns_and_what_to_look_at(commands, capsys):
 def test_the_demo_says_first_what_it_will_do_unless_it_is_done(commands, capsys):
     demo.main([TASK])
     first, *_ = capsys.readouterr().out.splitlines()
-    assert all(word in first for word in ("to balance a pole", "24,000 frames", "11 minutes on 2 cores"))
+    assert all(word in first for word in ("to balance a pole", "24,000 frames", "10 minutes on 2 cores"))
     demo.main([TASK])
     assert "learns" not in capsys.readouterr().out
 
