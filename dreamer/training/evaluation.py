@@ -45,23 +45,24 @@ def cut_windows(
     return Batch({name: cut(name) for name in inputs}, cut("action"), reward, cut("discount"), is_first)
 
 
-def held_out_windows(
-    episode: Mapping[str, np.ndarray],
+def windows_of(
+    played: Sequence[Mapping[str, np.ndarray]],
     *,
     sequences: int = SEQUENCES,
     length: int = CONTEXT + HORIZON,
-    inputs: Iterable[str] = (IMAGE,),
-    tanh_rewards: bool = False,
-) -> Batch:
-    """Evenly spaced windows of an episode: Batch of arrays [sequences, min(length, L), ...]."""
-    starts, length = _starts(len(episode["reward"]), sequences, length)
-    return cut_windows([episode] * sequences, starts, length, inputs=inputs, tanh_rewards=tanh_rewards)
+) -> tuple[list[Mapping[str, np.ndarray]], list[int], list[str]]:
+    """Which windows of the episodes that were played to predict: the episode of each, its first step, and its name.
 
-
-def _starts(steps: int, sequences: int = SEQUENCES, length: int = CONTEXT + HORIZON) -> tuple[np.ndarray, int]:
-    """First steps of the windows of held_out_windows, [sequences], and their length."""
-    length = min(length, steps)
-    return np.linspace(0, steps - length, sequences).round().astype(int), length
+    Evenly spaced ones of the first episode; where that is no longer than a window and all would be the same, each the
+    beginning of an episode, of the first ones that are as long as it, in turn.
+    """
+    steps = len(played[0]["reward"])
+    if steps > length:
+        starts = evenly_spaced([played[0]] * sequences, length)
+        return [played[0]] * sequences, starts, [f"from step {start}" for start in starts]
+    whole = [n for n, episode in enumerate(played) if steps <= len(episode["reward"]) <= length][:sequences]
+    chosen = [whole[n % len(whole)] for n in range(sequences)]
+    return [played[number] for number in chosen], [0] * sequences, [f"episode {number + 1}" for number in chosen]
 
 
 def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:
@@ -162,8 +163,9 @@ class Evaluator:
             for number, episode in streams.step(lambda playing: len(begun) < self._episodes).items():
                 # The last that its stream has begun.
                 at = max(n for n, by in enumerate(begun) if by == number)
-                if at and IMAGE in episode:
-                    del episode[IMAGE]  # Only the first is looked at, and a whole game of Atari can fill 330 MB.
+                seen = at == 0 or (at < SEQUENCES and len(episode["reward"]) <= CONTEXT + HORIZON)
+                if IMAGE in episode and not seen:
+                    del episode[IMAGE]  # A whole game of Atari can fill 330 MB.
                 played[at] = episode
             for error in streams.failed.values():
                 raise error
@@ -178,7 +180,7 @@ class Evaluator:
         if IMAGE in episodes[0]:
             self._save_video(episodes[0], frames)
         if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:
-            metrics |= self._save_open_loop(agent, episodes[0], frames)
+            metrics |= self._save_open_loop(agent, episodes, frames)
         self._logger.scalars(frames, metrics)
         return float(np.mean(returns))
 
@@ -190,51 +192,56 @@ class Evaluator:
         stride = -(-len(images) // _TENSORBOARD_FRAMES)
         self._logger.gif("eval/episode", images[::stride], frames, fps=fps / stride)
 
-    def _save_open_loop(self, agent: Any, episode: Mapping[str, np.ndarray], frames: int) -> dict[str, float]:
-        batch = held_out_windows(episode, inputs=agent.inputs, tanh_rewards=self._tanh_rewards)
-        return self.predict(agent, batch, frames, starts=_starts(len(episode["reward"]))[0])
+    def _save_open_loop(self, agent: Any, played: Sequence[Episode], frames: int) -> dict[str, float]:
+        chosen, starts, names = windows_of(played[:SEQUENCES])
+        length = min(CONTEXT + HORIZON, len(played[0]["reward"]))
+        batch = cut_windows(chosen, starts, length, inputs=agent.inputs, tanh_rewards=self._tanh_rewards)
+        return self.predict(agent, batch, frames, starts=starts, names=names)
 
     def predict(
-        self, agent: Any, batch: Batch, frames: int, *, starts: np.ndarray, unit: str = "frame"
+        self,
+        agent: Any,
+        batch: Batch,
+        frames: int,
+        *,
+        starts: Sequence[int],
+        names: Sequence[str] | None = None,
+        unit: str = "frame",
     ) -> dict[str, float]:
         """Write down the open-loop prediction of windows; returns the errors as metrics.
 
-        batch: at least SEQUENCES windows of more than CONTEXT steps; starts: first step of each in its episode; frames:
-        after so many, or so many of another unit, the agent predicts so.
+        batch: at least SEQUENCES windows of more than CONTEXT steps; starts: first step of each in its episode; names:
+        what stands above each, "from step N" if not given; frames: after so many, or so many of another unit, the agent
+        predicts so.
         """
+        names = [f"from step {start}" for start in starts] if names is None else names
         truth, model = open_loop(agent, batch)
         errors = {name: errors_against_horizon(truth[name], predicted) for name, predicted in model.items()}
         title = f"{self._task} after {frames:,} {unit}s"
+        shown = list(_SHOWN)
+        shown_starts, shown_names = [starts[n] for n in shown], [names[n] for n in shown]
         if IMAGE in model:
             grid = video.open_loop_grid(truth[IMAGE], model[IMAGE], CONTEXT)
             self._logger.gif("eval/open_loop", grid, frames, fps=10)
-            self._save_dream(truth, model, starts, frames, title)
+            pages = video.dream(
+                *(values[name][shown] for name in (IMAGE, "reward") for values in (truth, model)),
+                starts=shown_starts,
+                names=shown_names,
+                title=title,
+                context=CONTEXT,
+            )
+            video.save(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", pages, fps=10)
         else:
-            self._save_curves(truth, model, starts, frames, title)
+            vectors.figure(
+                self._logdir / "videos" / f"{frames:010d}-open-loop.png",
+                {name: truth[name][shown] for name in model},
+                {name: values[shown] for name, values in model.items()},
+                names=shown_names,
+                title=title,
+                context=CONTEXT,
+            )
         curves = {_curve(name): error for name, (error, _) in errors.items()}
         curves |= {f"{_curve(name)}_repeat": repeat for name, (_, repeat) in errors.items()}
         self._logger.open_loop(frames, context=CONTEXT, **curves)
         metrics = {f"eval/open_loop_{name}_error": error.mean() for name, (error, _) in errors.items()}
         return metrics | {f"eval/repeat_frame_{name}_error": repeat.mean() for name, (_, repeat) in errors.items()}
-
-    def _save_curves(self, truth: Arrays, model: Arrays, starts: np.ndarray, frames: int, title: str) -> None:
-        shown = list(_SHOWN)
-        vectors.figure(
-            self._logdir / "videos" / f"{frames:010d}-open-loop.png",
-            {name: truth[name][shown] for name in model},
-            {name: values[shown] for name, values in model.items()},
-            names=[f"from step {start}" for start in starts[shown]],
-            title=title,
-            context=CONTEXT,
-        )
-
-    def _save_dream(self, truth: Arrays, model: Arrays, starts: np.ndarray, frames: int, title: str) -> None:
-        shown = list(_SHOWN)
-        pages = video.dream(
-            *(values[name][shown] for name in (IMAGE, "reward") for values in (truth, model)),
-            starts=starts[shown],
-            names=[f"from step {start}" for start in starts[shown]],
-            title=title,
-            context=CONTEXT,
-        )
-        video.save(self._logdir / "videos" / f"{frames:010d}-open-loop.gif", pages, fps=10)

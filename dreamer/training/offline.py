@@ -161,7 +161,7 @@ class Offline(Run):
     def _episodes_in_progress(self) -> dict[str, Any]:
         return {}
 
-    def _windows_of(self, episodes: list[StoredEpisode]) -> tuple[Batch, np.ndarray] | None:
+    def _windows_of(self, episodes: list[StoredEpisode]) -> tuple[Batch, list[int]] | None:
         """Windows of held-out episodes, at least SEQUENCES and at most PREDICTED, and their first steps.
 
         None where no episode is long enough.
@@ -177,7 +177,7 @@ class Offline(Run):
             return None
         length = min(CONTEXT + HORIZON, *(len(episode["reward"]) for episode in whole))
         chosen = [whole[n % len(whole)] for n in range(max(SEQUENCES, len(whole)))]
-        starts = np.array(evenly_spaced(chosen, length))
+        starts = evenly_spaced(chosen, length)
         tanh_rewards = self._config.replay.tanh_rewards
         return cut_windows(chosen, starts, length, inputs=self._store.inputs, tanh_rewards=tanh_rewards), starts
 

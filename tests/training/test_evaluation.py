@@ -9,7 +9,7 @@ from PIL import Image
 
 from dreamer.results import runs, video
 from dreamer.training import evaluation
-from dreamer.training.evaluation import CONTEXT, SEQUENCES, Evaluator, errors_against_horizon, held_out_windows
+from dreamer.training.evaluation import CONTEXT, SEQUENCES, Evaluator, cut_windows, errors_against_horizon, windows_of
 from dreamer.training.logger import Logger
 from dreamer.types import PIXELS, ActionSpace, Batch
 
@@ -26,17 +26,25 @@ def numbered_episode(length):
 
 
 def test_windows_are_spread_evenly_and_reach_the_last_step():
-    batch = held_out_windows(numbered_episode(100), sequences=3, length=20)
+    chosen, starts, names = windows_of([numbered_episode(100), numbered_episode(100)], sequences=3, length=20)
+    batch = cut_windows(chosen, starts, 20)
     np.testing.assert_array_equal(batch.reward[:, 0], [0, 40, 80])
     np.testing.assert_array_equal(batch.reward[:, -1], [19, 59, 99])
     np.testing.assert_array_equal(batch.image[:, :, 0, 0, 0], batch.reward)
     np.testing.assert_array_equal(batch.action[..., 0], batch.reward)
     np.testing.assert_array_equal(batch.is_first[:, 0], [True, True, True])
     assert not batch.is_first[:, 1:].any()
+    assert names == ["from step 0", "from step 40", "from step 80"]
 
 
-def test_a_short_episode_gives_short_windows():
-    assert held_out_windows(numbered_episode(7), sequences=2, length=20).reward.shape == (2, 7)
+def test_windows_of_short_episodes_are_the_beginnings_of_those_as_long_as_the_first():
+    lengths = [7, 6, 7, 21, 9, 20, 7]
+    played = [numbered_episode(length) for length in lengths]
+    chosen, starts, names = windows_of(played, sequences=4, length=20)
+    assert [len(episode["reward"]) for episode in chosen] == [7, 7, 9, 20]
+    assert starts == [0, 0, 0, 0]
+    assert names == ["episode 1", "episode 3", "episode 5", "episode 6"]
+    assert windows_of(played[:3], sequences=4, length=20)[2] == ["episode 1", "episode 3"] * 2
 
 
 def test_image_errors_count_the_imagined_steps_only_and_compare_with_the_last_seen_frame():
@@ -173,3 +181,28 @@ def test_an_evaluation_leaves_a_large_video_of_its_episode_and_a_dream_with_its_
     assert height > 3 * 192
     for color in (video.CONTEXT_COLOR, video.IMAGINED_COLOR):
         assert (np.abs(header.astype(int) - color) < 30).all(-1).sum() > 50
+
+
+def test_images_are_kept_of_the_episodes_whose_beginnings_are_predicted(tmp_path):
+    class Numbered(Rewarding):
+        """Episodes of 10 steps, but the second of 60; their images are their number."""
+
+        number = -1
+
+        def reset(self, seed=None):
+            self.number += 1
+            return super().reset(seed)
+
+        def _step(self, reward):
+            last = self._count == (60 if self.number == 1 else 10)
+            return super()._step(reward) | {"image": np.full((64, 64, 3), self.number, np.uint8), "is_last": last}
+
+    class Seeing(Predicting):
+        def open_loop(self, batch, context):
+            self.seen = batch.image[:, :, 0, 0, 0].tolist()
+            return super().open_loop(batch, context)
+
+    agent = Seeing()
+    judge = Evaluator([Numbered()], tmp_path, Silent(), episodes=5, seed_of=lambda *at: 0, task="toy_x")
+    judge.run(agent, 100)
+    assert agent.seen == [[number] * 11 for number in (0, 2, 3, 4, 0, 2)]
