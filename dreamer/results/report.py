@@ -99,7 +99,7 @@ def render(
         runs=found,
         tasks=curves.tasks_of(entries),
         methods=methods,
-        colors=style.COLORS,
+        colors=[look["color"] for look in style.method_styles(methods).values()],
         rows=table,
         totals=[(of, compare.final_means(of.tasks, theirs)) for of in compare.totals(table)],
         published=theirs,

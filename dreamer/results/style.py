@@ -1,5 +1,6 @@
 """How figures look: colours that colour-blind readers tell apart, thin lines, and files in one step."""
 
+import itertools
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from dreamer.run.files import replacing
 # Okabe and Ito's palette without black, which is for what was published, and yellow, too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
+PAPER = ("dreamer", "planet", "no_value", "contrastive", "reward_only")  # the colours that these methods keep
 INK = "#222222"
 GREY = "#777777"
 STYLE: dict[Any, Any] = {
@@ -47,11 +49,11 @@ STYLE: dict[Any, Any] = {
 
 
 def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes of every method, by its place in the list."""
-    return {
-        method: {"color": COLORS[index % len(COLORS)], "linestyle": DASHES[index // len(COLORS) % len(DASHES)]}
-        for index, method in enumerate(methods)
-    }
+    """Colour and dashes of every method: the paper's have theirs in every figure, others the first that are free."""
+    looks = [{"color": color, "linestyle": dash} for dash in DASHES for color in COLORS]
+    places = {method: place for place, method in enumerate(PAPER) if method in methods}
+    free = itertools.cycle(place for place in range(len(looks)) if place not in places.values())
+    return {method: looks[places[method] if method in places else next(free)] for method in methods}
 
 
 def save(figure: Figure, files: list[Path], notes: Iterable[str] = ()) -> None:
