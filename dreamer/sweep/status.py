@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 from dreamer.config import ConfigError, load_file
 from dreamer.run import formats, layout, lock
 from dreamer.run.commits import Commits
+from dreamer.run.settings import agent_only
 
 _TAIL = 2**16  # bytes of metrics.jsonl whose rounds the rate is averaged over: some 40 of them
-FINISHED, RUNNING, STOPPED, LOST = "finished", "running", "stopped", "lost"
+FINISHED, RUNNING, STOPPED, LOST, EXPORTED = "finished", "running", "stopped", "lost", "exported"
 
 
 class Status(NamedTuple):
     """Where a run is.
 
-    state: finished; running; stopped; or lost, where its process ended without a word or its machine is not heard of.
+    state: finished; running; stopped; lost, where its process ended without a word or its machine is not heard of; or
+    exported, an agent alone, which nothing trains any further.
     frames: the last ones in its files, those of its last round or commit; steps: those it is meant to have. rate:
     frames a second over its last rounds, evaluations included; left: seconds until it has all. score: return of its
     last evaluation. restarts: how often it went on; node: the machine that holds it. None: not known.
@@ -49,7 +51,7 @@ def read(logdir: Path, name: str, steps: int | None) -> Status:
     scores = state.get("scores")
     return Status(
         name,
-        _state(state, holder),
+        EXPORTED if agent_only(logdir) else _state(state, holder),
         frames,
         steps,
         _rate(rounds),

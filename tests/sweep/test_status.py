@@ -43,6 +43,13 @@ def test_where_a_run_is(tmp_path):
     assert status.steps_of(logdir) == 1500
 
 
+def test_an_agent_alone_is_neither_finished_nor_stopped(tmp_path):
+    logdir = write(tmp_path / "run", {**RUN, "stage": "finished"})
+    assert status.read(logdir, "run", 500).state == "finished"
+    (logdir / "run.json").write_text('{"format": 1, "dreamer": "0.2.0", "changes": [], "agent_only": true}')
+    assert status.read(logdir, "run", 500).state == "exported"
+
+
 def test_one_that_was_killed_here_is_lost_at_once_and_elsewhere_once_nothing_is_heard_of_it(tmp_path, monkeypatch):
     logdir = write(tmp_path / "run", RUN)
     with lock.exclusive(logdir):
