@@ -199,6 +199,17 @@ def spread(ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
 
 
+def shared(ys: np.ndarray) -> np.ndarray:
+    """Where all runs have begun and none has ended, [P] bool: what follows is a mean of those that happen to go on.
+
+    ys: [runs, P] as `align` returns them.
+    """
+    known = np.isfinite(ys)
+    begun = np.logical_or.accumulate(known, axis=1)
+    ongoing = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
+    return np.all(begun & ongoing, axis=0)
+
+
 def last_common(xs: np.ndarray, ys: np.ndarray) -> tuple[float, np.ndarray]:
     """The last frame count that as many runs as possible reach, and their values there [those runs].
 

@@ -49,9 +49,9 @@ def limit_heights(panels: dict[str, Axes]) -> None:
 
 def _limit_heights(panels: list[Axes], ceiling: float) -> None:
     """Give the panels one range of returns, from 0 where none is negative; bands above the ceiling are cut off."""
-    lows = [np.min(line.get_ydata()) for panel in panels for line in panel.lines]
+    low = np.nanmin(np.concatenate([np.asarray(line.get_ydata(), float) for panel in panels for line in panel.lines]))
     bottom, top = min(panel.dataLim.y0 for panel in panels), max(panel.dataLim.y1 for panel in panels)
-    bottom, top = 0 if min(lows) >= 0 else bottom, min(top, ceiling)
+    bottom, top = 0 if low >= 0 else bottom, min(top, ceiling)
     room = 0.05 * (top - bottom) or 1.0
     for panel in panels:
         panel.set_ylim(bottom - room * (bottom < 0), top + room)

@@ -18,7 +18,7 @@ from dreamer.results.published import Published
 from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
-REFERENCE = "random actions"
+REFERENCE, _THIN = "random actions", "_thin"
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -41,7 +41,8 @@ def main_figure(
 ) -> list[Path]:
     """Draw the learning curves of all runs at or below the paths `runs` and return the files written.
 
-    A line is the mean over the runs of a method on a task, the band one standard deviation on either side. A
+    A line is the mean over the runs of a method on a task, the band one standard deviation on either side; where some
+    of them have ended, the mean of the others goes on as a thin line. A
     run directory's random.json, {"mean": return, "std": .., "episodes": n}, becomes the dashed line of its task.
     tasks, methods: as in curves.collect; window: frames, as in curves.align; published: what to draw beside the runs.
 
@@ -68,7 +69,9 @@ def main_figure(
 
     def save(figure: Figure, path: Path, tasks: list[str]) -> None:
         files = [path] if one_file else [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf")]
-        style.save(figure, files, _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks}))
+        notes = _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks})
+        thin = any(line.get_label() == _THIN for panel in figure.axes for line in panel.lines)
+        style.save(figure, files, [*notes, *(["Thin lines: means of fewer than all runs"] * thin)])
         written.extend(files)
 
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
@@ -136,11 +139,18 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
     """Draw one method's line and band; returns the height at which the line ends."""
     xs, ys = curves.align(runs, window=window, bins=max(40, 100 // columns))
     mean, std = curves.spread(ys)
-    panel.fill_between(xs, mean - std, mean + std, color=line["color"], alpha=0.18, linewidth=0)
-    panel.plot(xs, mean, linewidth=1.6 if columns < 4 else 1.3, zorder=3, **line)
+    shared = curves.shared(ys)
+    of_all, deviation = np.where(shared, mean, np.nan), np.where(shared, std, np.nan)
+    panel.fill_between(xs, mean - deviation, mean + deviation, color=line["color"], alpha=0.18, linewidth=0)
+    panel.plot(xs, of_all, linewidth=1.6 if columns < 4 else 1.3, zorder=3, **line)
+    # Not clipped: the marker of a return of 0 lies half below the panel.
+    points: dict[str, Any] = {"color": line["color"], "linestyle": "", "marker": "o", "clip_on": False}
+    if not shared.all():
+        panel.plot(xs, mean, linewidth=0.7, zorder=2.8, label=_THIN, **line)
+        if _is_short(xs, columns):
+            panel.plot(xs, mean, markersize=3, markerfacecolor="white", markeredgewidth=0.7, zorder=3.5, **points)
     if _is_short(xs, columns):
-        # Not clipped: the marker of a return of 0 lies half below the panel.
-        panel.plot(xs, mean, "o", color=line["color"], markersize=5, markeredgecolor="white", clip_on=False, zorder=4)
+        panel.plot(xs, of_all, markersize=5, markeredgecolor="white", zorder=4, **points)
     return float(mean[-1])
 
 

@@ -145,6 +145,7 @@ def return_charts(
                 for run, row in zip(group, ys, strict=True):
                     lines.append(_line(f"{name}, seed {run.seed}", xs, row, color=color, kind="run"))
                 name = f"{name}, mean of {len(group)}"
+                mean = np.where(curves.shared(ys), mean, np.nan)
             lines.append(_line(name, xs, mean, color=color, spread=std))
         charts.append(_chart(curves.title(task), "Environment frames", "Evaluation return", lines, frames=True))
     return charts

@@ -200,3 +200,11 @@ def test_spread_uses_the_runs_that_are_there():
 )
 def test_human_numbers(number, text):
     assert curves.human(number) == text
+
+
+def test_shared_is_from_where_the_last_run_begins_to_where_the_first_one_ends():
+    nan = np.nan
+    ys = np.array([[nan, 1, 2, 3, 4, 5], [0, 1, nan, 3, nan, nan]])
+    assert curves.shared(ys).tolist() == [False, True, True, True, False, False]
+    assert not curves.shared(np.array([[1, nan], [nan, 2]])).any()
+    assert curves.shared(np.array([[1.0, 2.0]])).all()

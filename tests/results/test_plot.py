@@ -262,6 +262,24 @@ def test_only_the_tasks_and_methods_that_are_asked_for(tmp_path, monkeypatch):
     assert not (tmp_path / "b.png").exists()
 
 
+def test_where_some_runs_have_ended_the_mean_of_the_others_is_thin_and_said_to_be(tmp_path, monkeypatch):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, xs=(10, 20), ys=(3, 7))
+    drawn = []
+    monkeypatch.setattr(plot.style, "save", lambda figure, files, notes: drawn.append((figure.axes[0], notes)))
+    plot.main_figure([tmp_path], tmp_path / "x.png")
+    plot.main_figure([tmp_path / "a"], tmp_path / "x.png")
+    (panel, notes), (_, alone) = drawn
+    thin, thick = sorted((line for line in panel.lines if line.get_linestyle() != "None"), key=lambda x: x.get_lw())
+    np.testing.assert_array_equal(thin.get_ydata(), [2, 6, 9])
+    np.testing.assert_array_equal(thick.get_ydata(), [2, 6, np.nan])
+    assert thin.get_linewidth() < thick.get_linewidth() / 2
+    assert (notes, alone) == (["Thin lines: means of fewer than all runs"], [])
+    assert panel.get_ylim()[0] == 0
+    (band,) = panel.collections
+    assert band.get_paths()[0].vertices[:, 0].max() == 20
+
+
 def test_published_curve_and_scores_lie_beside_the_runs():
     entries = [make_scores([5000, 900_000], [10.0, 700.0], task="dmc_cheetah_run")]
     (panel,) = plot.draw(entries, {"dmc_cheetah_run": 5.0}, published=published.load()).axes

@@ -138,6 +138,9 @@ def test_returns_beside_the_published_curve(folder):
     ]
     mean = lines["Dreamer, mean of 2"]
     assert (mean["xs"], mean["ys"], mean["spread"]) == ([50_000, 105_000], [15, 70], [7.0711, 28.284])
+    longer = [run._replace(xs=[*run.xs, 200_000], ys=[*run.ys, 90.0]) if run.seed == 1 else run for run in entries]
+    line = report.return_charts(longer, published.load(), {}, None)[0]["lines"][-1]
+    assert (line["name"], line["ys"]) == ("Dreamer, mean of 2", [15, 70, None])
     theirs = lines["Dreamer, published"]
     curve = published.load().curve(CHEETAH)
     assert (theirs["xs"], theirs["ys"]) == ([5000, 105_000], curve.mean[:2].tolist())  # no points between its own
