@@ -59,6 +59,11 @@ def main(arguments: list[str]) -> int:
         print(f"dreamer: no demo {formats.shown(task)}: expected {' or '.join(DEMOS)}", file=sys.stderr)
         return 2
     run, (overlays, steps, minutes, what, played) = OUT / task, DEMOS[task]
+    if not {"--help", "-h"}.isdisjoint(arguments):
+        return command(["train", "--help"])
+    if any(word.partition("=")[0] == "--logdir" for word in arguments):  # what is shown would be of another run
+        print(f"dreamer: --logdir: the demo's run is {run}", file=sys.stderr)
+        return 2
     if frames_evaluated(run) < steps:
         print(f"A small Dreamer learns {what}: {steps:,} frames, about {minutes} on 2 cores.")
         print("Ctrl-C saves and leaves; the same command goes on from there.\n", flush=True)
@@ -66,10 +71,19 @@ def main(arguments: list[str]) -> int:
     if code := command([*words, *arguments]):
         return code
     try:
-        entries = curves.collect([run])
-    except ValueError as error:  # a run that was too short to be evaluated
-        print(f"dreamer: {error}", file=sys.stderr)
+        show(task, run, played)
+    except (ValueError, OSError) as error:  # too short to be evaluated, or what else may lie there
+        print(f"dreamer: {formats.one_line(error)}", file=sys.stderr)
         return 1
+    return 0
+
+
+def show(task: str, run: Path, played: int | None) -> None:
+    """Summarise the run of a demo, and make its pictures. Raises ValueError and OSError where that cannot be."""
+    path = run / scores.FILENAME  # and no other that somebody keeps below the run
+    entries = curves.collect([path])
+    if len(entries) > 1:
+        raise ValueError(f"{path}: expected the scores of one run, got those of {len(entries)}")
     (found,), problems = runs.read(entries)
     curves.complain(problems)
     theirs = references()
@@ -78,18 +92,19 @@ def main(arguments: list[str]) -> int:
         print(f"  {name:<18}{value:>8.1f}   {where}")
     print("\n" + "\n".join(facts(found)))
     shown = played_pictures(run, played) if played else copied_pictures(found)
-    curve = (plot.main_figure([run], OUT / "curve.png", published=theirs)[0], "learning curve")
+    curve = (plot.main_figure([path], OUT / "curve.png", published=theirs)[0], "learning curve")
     seen = [curve, *shown, (run, "everything else; tensorboard --logdir shows it")]
     print("\nLook at:")
     for path, what in seen:
         print(f"  {str(path):<{max(len(str(path)) for path, _ in seen)}}   {what}")
-    return 0
 
 
 def frames_evaluated(run: Path) -> int:
-    """Frames of the newest evaluation in `run`; 0 where there is none."""
-    path = run / scores.FILENAME
-    return scores.read(path)[0].xs[-1] if path.exists() else 0
+    """Frames of the newest evaluation in `run`; 0 where there is none that can be read."""
+    try:
+        return scores.read(run / scores.FILENAME)[0].xs[-1]
+    except ValueError:  # about which whoever needs it says more
+        return 0
 
 
 def rows(run: Run, theirs: Published) -> Iterator[tuple[str, float, str]]:
@@ -137,8 +152,14 @@ def facts(run: Run) -> Iterator[str]:
 def copied_pictures(run: Run) -> Iterator[tuple[Path, str]]:
     """Copy what the last evaluation has left to see, and yield (file, what it shows)."""
     for made, (name, what) in ((run.episode, EPISODE), (run.prediction, DREAM)):
-        if made is not None:
+        if made is None:
+            continue
+        if made.suffix != Path(name).suffix:  # of an agent that sees no images
+            name, what = f"{Path(name).stem}{made.suffix}", "what the world model predicts, beside the truth"
+        try:
             yield Path(shutil.copy(made, OUT / name)), what
+        except OSError as error:
+            curves.complain([f"{formats.one_line(error)}: left out"])
 
 
 def played_pictures(run: Path, episodes: int) -> Iterator[tuple[Path, str]]:

@@ -105,6 +105,65 @@ def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, m
     assert ("a CPU" in text) == (missing != "machines.jsonl")
 
 
+def scores_of(seed):
+    return {"task": "dmc_cartpole_balance", "method": "dreamer", "seed": seed, "xs": [1], "ys": [2.0]}
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", json.dumps([scores_of(0), scores_of(1)])])
+def test_scores_that_are_no_run_s_end_in_one_line(commands, monkeypatch, capsys, content):
+    finished_run(RUN)
+    (RUN / "scores.json").write_text(content)
+    monkeypatch.setattr(demo, "command", lambda words: 0)
+    assert demo.main([TASK]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("dreamer: ")
+    assert "scores.json: " in message
+    assert message.count("\n") == 1
+
+
+def test_another_run_that_lies_in_the_demo_s_is_not_looked_at(commands, monkeypatch, capsys):
+    finished_run(RUN)
+    finished_run(RUN / "kept", task="dmc_dog_run")
+    monkeypatch.setattr(demo, "command", lambda words: 0)
+    assert demo.main([TASK]) == 0
+    assert "345.6" in capsys.readouterr().out
+
+
+def test_the_demo_s_run_is_where_the_demo_looks_for_it(commands, capsys):
+    assert demo.main([TASK, "--logdir=elsewhere"]) == 2
+    assert capsys.readouterr().err == f"dreamer: --logdir: the demo's run is {RUN}\n"
+    assert commands == []
+
+
+def test_the_help_trains_and_shows_nothing(commands, capsys):
+    assert demo.main(["--help"]) == 0
+    assert commands == [["train", "--help"]]
+    assert capsys.readouterr().out == ""
+
+
+def test_curves_of_what_is_predicted_are_no_gif(commands, monkeypatch, capsys):
+    """As after `python -m dreamer.demo cartpole_balance --model.inputs vectors`."""
+    finished_run(RUN)
+    for path in (RUN / "videos").glob("*.gif"):
+        path.rename(path.with_suffix(".png"))
+    monkeypatch.setattr(demo, "command", lambda words: 0)
+    assert demo.main([TASK]) == 0
+    assert re.search("open-loop.png +what the world model predicts", capsys.readouterr().out)
+    assert not (demo.OUT / "open-loop.gif").exists()
+
+
+def test_a_picture_that_cannot_be_copied_is_named_and_left_out(commands, monkeypatch, capsys):
+    finished_run(RUN)
+    (RUN / "videos" / "0000099999-episode.mp4").mkdir()
+    monkeypatch.setattr(demo, "command", lambda words: 0)
+    assert demo.main([TASK]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "episode.mp4" in said.err
+    assert str(demo.OUT / "episode.mp4") not in said.out
+    assert str(demo.OUT / "open-loop.gif") in said.out
+
+
 def test_a_run_without_videos_is_summarised_too(commands, monkeypatch, capsys):
     finished_run(RUN)
     for path in (RUN / "videos").iterdir():

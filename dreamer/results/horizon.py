@@ -7,9 +7,11 @@ def in_words(model: np.ndarray, repeat: np.ndarray, what: str) -> str:
     """Where the model's error is the smaller one: "better than repeating the last image from imagined step 3 of 45 on".
 
     model, repeat: errors against the horizon [imagined steps], the first of them one step after the last observation;
-    a step at which either is not finite is not won. what: "image" or "reward".
+    a step at which either is not finite is not won, and what only one of them has is left out. what: "image" or
+    "reward".
     """
-    wins = np.asarray(model, float) < np.asarray(repeat, float)
+    both = min(len(model), len(repeat))
+    wins = np.asarray(model, float)[:both] < np.asarray(repeat, float)[:both]
     steps, won = len(wins), int(wins.sum())
     if won == 0:
         return f"not better than repeating the last {what} at any of {steps} imagined steps"

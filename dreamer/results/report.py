@@ -90,6 +90,7 @@ def render(
 
     summary, notes = aggregate.summarise(entries, window)
     curves.complain(notes)
+    colors = [look["color"] for look in style.method_styles(methods).values()]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -99,7 +100,8 @@ def render(
         runs=found,
         tasks=curves.tasks_of(entries),
         methods=methods,
-        colors=[look["color"] for look in style.method_styles(methods).values()],
+        colors=colors,
+        dark_colors=[style.DARK[style.COLORS.index(color)] for color in colors],
         rows=table,
         totals=[(of, compare.final_means(of.tasks, theirs)) for of in compare.totals(table)],
         published=theirs,

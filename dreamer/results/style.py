@@ -13,6 +13,7 @@ from dreamer.run.files import replacing
 
 # Okabe and Ito's palette without black, which is for what was published, and yellow, too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DARK = ("#4AA8E8", "#FF8A4C", "#2CC79B", "#E7A4CB", "#F2B63C", "#8FD3F7")  # the same, for lines on a dark page
 DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
 PAPER = ("dreamer", "planet", "no_value", "contrastive", "reward_only")  # the colours that these methods keep
 INK = "#222222"

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from dreamer.run import formats
 from dreamer.run.files import discard, sync
 
 FORMAT = 1  # of the whole log directory; releases that know a smaller number refuse it
@@ -149,9 +150,9 @@ class Commits:
 
     def _state(self, folder: Path) -> dict:
         try:
-            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CommitError(f"{folder / _STATE}: {error.strerror}") from None
+            state = json.loads(formats.read(folder / _STATE, formats.DOCUMENT_BYTES))
+        except formats.FormatError as error:
+            raise CommitError(str(error)) from None
         except (ValueError, RecursionError):
             raise CommitError(f"{folder / _STATE} is damaged: it is no JSON") from None
         if not isinstance(state, dict) or not isinstance(state.get("checksums"), dict):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dreamer import __version__, config
-from dreamer.run import layout
+from dreamer.run import formats, layout
 from dreamer.run.commits import FORMAT
 from dreamer.run.files import replacing
 
@@ -82,7 +82,7 @@ def agent_only(logdir: Path) -> bool:
     """Whether `logdir` holds the agent of a run without what training needs (training.agent_only)."""
     try:
         return _record(logdir).get("agent_only") is True
-    except (SettingsError, OSError):
+    except SettingsError:
         return False
 
 
@@ -130,10 +130,12 @@ def _check_format(logdir: Path) -> None:
 
 def _record(logdir: Path) -> dict[str, Any]:
     try:
-        record = json.loads((logdir / layout.RUN).read_text(encoding="utf-8"))
+        record = json.loads(formats.read(logdir / layout.RUN, formats.DOCUMENT_BYTES))
         if isinstance(record["format"], int) and isinstance(record["changes"], list):
             return record
-    except FileNotFoundError:
+    except formats.FormatError as error:
+        if not isinstance(error, formats.MissingError):
+            raise SettingsError(str(error)) from None
         return {"format": FORMAT, "dreamer": __version__, "changes": []}
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
@@ -145,9 +147,9 @@ def _record(logdir: Path) -> dict[str, Any]:
 def _recorded_precision(logdir: Path) -> str | None:
     """The precision of the last start, of a run that did not write it into its config."""
     try:
-        lines = (logdir / layout.MACHINES).read_text(encoding="utf-8").splitlines()
+        lines = formats.read(logdir / layout.MACHINES, formats.LINES_BYTES).splitlines()
         return next(json.loads(line)["precision"] for line in reversed(lines) if line.strip())
-    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+    except (ValueError, TypeError, KeyError, StopIteration):
         return None
 
 

@@ -53,15 +53,16 @@ def windows_of(
 ) -> tuple[list[Mapping[str, np.ndarray]], list[int], list[str]]:
     """Which windows of the episodes that were played to predict: the episode of each, its first step, and its name.
 
-    Evenly spaced ones of the first episode; where that is no longer than a window and all would be the same, each the
-    beginning of an episode, of the first ones that are as long as it, in turn.
+    Evenly spaced ones of the first episode; where that is so short that some would be the same, and there are others,
+    each the beginning of an episode, of the first ones that are long enough. Where those are fewer, neighbours share
+    one: whoever shows some of the windows that lie apart shows as many episodes as there are.
     """
     steps = len(played[0]["reward"])
-    if steps > length:
+    whole = [n for n, episode in enumerate(played) if len(episode["reward"]) >= min(steps, length)][:sequences]
+    if steps - length >= (sequences - 1 if len(whole) > 1 else 1):
         starts = evenly_spaced([played[0]] * sequences, length)
         return [played[0]] * sequences, starts, [f"from step {start}" for start in starts]
-    whole = [n for n, episode in enumerate(played) if steps <= len(episode["reward"]) <= length][:sequences]
-    chosen = [whole[n % len(whole)] for n in range(sequences)]
+    chosen = [whole[n * len(whole) // sequences] for n in range(sequences)]
     return [played[number] for number in chosen], [0] * sequences, [f"episode {number + 1}" for number in chosen]
 
 
@@ -163,9 +164,8 @@ class Evaluator:
             for number, episode in streams.step(lambda playing: len(begun) < self._episodes).items():
                 # The last that its stream has begun.
                 at = max(n for n, by in enumerate(begun) if by == number)
-                seen = at == 0 or (at < SEQUENCES and len(episode["reward"]) <= CONTEXT + HORIZON)
-                if IMAGE in episode and not seen:
-                    del episode[IMAGE]  # A whole game of Atari can fill 330 MB.
+                if IMAGE in episode and at:  # No more than may be shown: a whole game of Atari can fill 330 MB.
+                    episode[IMAGE] = episode[IMAGE][: (CONTEXT + HORIZON) * (at < SEQUENCES)].copy()
                 played[at] = episode
             for error in streams.failed.values():
                 raise error

@@ -176,7 +176,8 @@ class Offline(Run):
         if not whole:
             return None
         length = min(CONTEXT + HORIZON, *(len(episode["reward"]) for episode in whole))
-        chosen = [whole[n % len(whole)] for n in range(max(SEQUENCES, len(whole)))]
+        count = max(SEQUENCES, len(whole))
+        chosen = [whole[n * len(whole) // count] for n in range(count)]
         starts = evenly_spaced(chosen, length)
         tanh_rewards = self._config.replay.tanh_rewards
         return cut_windows(chosen, starts, length, inputs=self._store.inputs, tanh_rewards=tanh_rewards), starts

@@ -14,6 +14,8 @@ from dreamer.results import horizon
         ([1, 3, 1, 3], "better than repeating the last image at 2 of 4 imagined steps"),
         ([np.nan, 1, 1, 1], "better than repeating the last image from imagined step 2 of 4 on"),
         ([None, 2, 2, 2], "not better than repeating the last image at any of 4 imagined steps"),
+        ([3, 1, 1], "better than repeating the last image from imagined step 2 of 3 on"),
+        ([1, 1, 1, 1, 1], "better than repeating the last image at all 4 imagined steps"),
     ],
 )
 def test_where_the_model_is_better(model, words):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamer.results import aggregate, published, report, runs, scores, video
+from dreamer.results import aggregate, published, report, runs, scores, style, video
 
 CHEETAH = "dmc_cheetah_run"
 
@@ -455,6 +455,18 @@ def test_curves_are_drawn_in_the_colours_of_a_dark_page_and_can_be_hovered(page,
     assert hover[0] == "105,000"
     assert "Dreamer, mean of 2 : 70 ± 28.3" in hover
     assert "random actions : 7.5" in hover
+
+
+def test_each_method_has_the_dark_form_of_its_colour_on_a_dark_page(tmp_path):
+    methods = ["contrastive", *(f"m{n}" for n in range(7))]
+    entries = [{"task": CHEETAH, "method": method, "seed": 0, "xs": [5], "ys": [1.0]} for method in methods]
+    (tmp_path / "scores.json").write_text(json.dumps(entries))
+    text = report.write([tmp_path], tmp_path / "report.html").read_text()
+    light, dark = text.split("@media (prefers-color-scheme: dark)")[:2]
+    light, dark = (re.findall(r"--c(\d+): (#\w+);", part.split("@media print")[0]) for part in (light, dark))
+    assert light[0] == ("0", style.COLORS[style.PAPER.index("contrastive")])
+    assert len(light) == len(methods)
+    assert dark == [(place, style.DARK[style.COLORS.index(color)]) for place, color in light]
 
 
 def test_a_picture_of_the_light_page(page, browser, tmp_path):

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_damaged_files_tell_nothing_and_hide_nothing(damage, tmp_path):
     next(logdir.glob("checkpoints/*/state.json")).write_text(damage)
     assert status.read(logdir, "run", None).score is None
     assert status.read(tmp_path / "none", "none", 10) == ("none", "stopped", 0, 10, None, None, 0, None)
+
+
+def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path):
+    logdir = write(tmp_path / "run", RUN, ROUNDS)
+    for path in [*logdir.glob("*.json*"), logdir / "run.json", *logdir.glob("checkpoints/*/state.json")]:
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    assert status.read(logdir, "run", 10) == ("run", "stopped", 0, 10, None, None, 0, None)
 
 
 def test_of_long_metrics_the_end_counts(tmp_path):

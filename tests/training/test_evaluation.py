@@ -37,14 +37,31 @@ def test_windows_are_spread_evenly_and_reach_the_last_step():
     assert names == ["from step 0", "from step 40", "from step 80"]
 
 
-def test_windows_of_short_episodes_are_the_beginnings_of_those_as_long_as_the_first():
+def test_windows_of_short_episodes_are_the_beginnings_of_those_at_least_as_long_as_the_first():
     lengths = [7, 6, 7, 21, 9, 20, 7]
     played = [numbered_episode(length) for length in lengths]
     chosen, starts, names = windows_of(played, sequences=4, length=20)
-    assert [len(episode["reward"]) for episode in chosen] == [7, 7, 9, 20]
+    assert [len(episode["reward"]) for episode in chosen] == [7, 7, 21, 9]
     assert starts == [0, 0, 0, 0]
-    assert names == ["episode 1", "episode 3", "episode 5", "episode 6"]
-    assert windows_of(played[:3], sequences=4, length=20)[2] == ["episode 1", "episode 3"] * 2
+    assert names == ["episode 1", "episode 3", "episode 4", "episode 5"]
+    assert windows_of(played[:3], sequences=4, length=20)[2] == ["episode 1"] * 2 + ["episode 3"] * 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [(20, ["episode 1", "episode 2"]), (21, ["episode 1", "episode 2"]), (25, ["from step 0", "from step 5"])],
+)
+def test_no_window_is_there_twice_while_there_are_others(steps, names):
+    """An episode that is hardly longer than a window has no room for six of them."""
+    chosen, starts, found = windows_of([numbered_episode(steps), numbered_episode(20)], length=20)
+    assert (found[0], found[-1]) == tuple(names)
+    assert cut_windows(chosen, starts, 20).reward.shape == (SEQUENCES, 20)
+
+
+@pytest.mark.parametrize("episodes", range(1, 8))
+def test_the_windows_that_are_shown_are_of_as_many_episodes_as_there_are(episodes):
+    names = windows_of([numbered_episode(20)] * episodes)[2]
+    assert len({names[n] for n in evaluation._SHOWN}) == min(episodes, len(evaluation._SHOWN))
 
 
 def test_image_errors_count_the_imagined_steps_only_and_compare_with_the_last_seen_frame():
@@ -205,4 +222,4 @@ def test_images_are_kept_of_the_episodes_whose_beginnings_are_predicted(tmp_path
     agent = Seeing()
     judge = Evaluator([Numbered()], tmp_path, Silent(), episodes=5, seed_of=lambda *at: 0, task="toy_x")
     judge.run(agent, 100)
-    assert agent.seen == [[number] * 11 for number in (0, 2, 3, 4, 0, 2)]
+    assert agent.seen == [[number] * 11 for number in (0, 0, 1, 2, 3, 4)]
