@@ -113,7 +113,7 @@ def rows(run: Run, theirs: Published) -> Iterator[tuple[str, float, str]]:
     episodes = run.settings.get("loop.eval_episodes")
     of = "" if episodes is None else f", {mean_of(episodes)}"
     if random := random_policy(directory):
-        yield "random policy", random["mean"], mean_of(random["episodes"])
+        yield "random actions", random["mean"], mean_of(random["episodes"])
     if len(xs) > 1:
         yield "first evaluation", ys[0], f"after {xs[0]:,} frames{of}"
     yield "last evaluation", ys[-1], f"after {xs[-1]:,} frames{of}"

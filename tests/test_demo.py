@@ -15,7 +15,7 @@ from dreamer.results import scores, video
 TASK = "cartpole_balance"
 RUN = demo.OUT / TASK
 LINES = (
-    "random policy         12.3   mean of 3 episodes",
+    "random actions        12.3   mean of 3 episodes",
     "first evaluation      20.0   after 3,000 frames, mean of 2 episodes",
     "last evaluation      345.6   after 24,000 frames, mean of 2 episodes",
     "published            979.6   Dreamer, after 5,000,000 frames",
@@ -100,7 +100,7 @@ def test_a_file_that_is_missing_takes_its_line_away_and_nothing_else(commands, m
     assert demo.main([TASK]) == 0
     text = capsys.readouterr().out
     assert "345.6" in text
-    assert ("random policy" in text) == (missing != "random.json")
+    assert ("random actions" in text) == (missing != "random.json")
     assert ("world model imagines" in text) == (missing != "open_loop.jsonl")
     assert ("a CPU" in text) == (missing != "machines.jsonl")
 

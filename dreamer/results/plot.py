@@ -19,6 +19,7 @@ from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
 REFERENCE, _THIN = "random actions", "_thin"
+_NEAR = 1.25  # times the frames of the runs: a published point that lies no further ahead is shown too
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -112,9 +113,9 @@ def draw(
                 ends.append((end, labels[method], styles[method]["color"]))
         panel.margins(x=0.02)
         panel.set_xlim(left=0)
-        for end, line in _draw_published(panel, task, published, columns) if published else ():
+        for end, text, line in _draw_published(panel, task, published, columns) if published else ():
             handles[line.get_label()] = line
-            ends.append((end, line.get_label(), line.get_color()))
+            ends.append((end, text, line.get_color()))
         if task in references:
             handles[REFERENCE] = Line2D([], [], label=REFERENCE, **REFERENCE_STYLE)
             panel.axhline(references[task], zorder=1.5, **REFERENCE_STYLE)
@@ -154,25 +155,40 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
     return float(mean[-1])
 
 
-def _draw_published(panel: Axes, task: str, published: Published, columns: int) -> list[tuple[float, Line2D]]:
-    """Draw what was published on the task inside the frames of the runs; returns the height of each line's end."""
-    lines = []
-    curve, right = published.curve(task), panel.get_xlim()[1]
-    if curve and (count := int((curve.xs <= right).sum())):
-        # Not beyond the last point inside: what lies between two points that are far apart, nobody has published.
-        xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
-        panel.fill_between(xs, mean - std, mean + std, color=style.INK, alpha=0.1, linewidth=0)
-        points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False} if _is_short(xs, columns) else {}
-        above = 5 if count == 1 else 2.5  # a single point would lie beneath those of the runs, unseen
-        (line,) = panel.plot(xs, mean, zorder=above, label="Dreamer, published", **CURVE_STYLE, **points)
-        lines.append((float(mean[-1]), line))
+def _draw_published(panel: Axes, task: str, published: Published, columns: int) -> list[tuple[float, str, Line2D]]:
+    """Draw what was published on the task; returns the height of each line's end, its name there, and the line.
+
+    Of the curve, its points inside the frames of the runs, and the next one alone where those nearly reach it: what
+    lies between two points that are far apart, nobody has published.
+    """
+    lines: list[tuple[float, str, Line2D]] = []
+    curve, last, right = published.curve(task), panel.dataLim.x1, panel.get_xlim()[1]
+    count = int((curve.xs <= right).sum()) if curve else 0
+    ahead = curve and count < len(curve.xs) and curve.xs[max(count - 1, 0)] < last and curve.xs[count] < _NEAR * last
+    if curve and (count or ahead):
+        xs, mean, std = (values[: count + bool(ahead)] for values in (curve.xs, curve.mean, curve.std))
+        within = slice(count)
+        panel.fill_between(
+            xs[within], (mean - std)[within], (mean + std)[within], color=style.INK, alpha=0.1, linewidth=0
+        )
+        above = 5 if count <= 1 else 2.5  # a single point would lie beneath those of the runs, unseen
+        points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False, "zorder": above, **CURVE_STYLE}
+        look = points if _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
+        (line,) = panel.plot(xs[within], mean[within], label="Dreamer, published", **look)
+        if ahead:
+            panel.errorbar(xs[-1:], mean[-1:], std[-1:], linestyle="", **points)
+            panel.set_xlim(right=1.02 * xs[-1])
+        far = xs[-1] < 0.8 * right  # from the place of its name
+        name = f"Dreamer, published, {curves.human(xs[-1])}" if far else "Dreamer, published"
+        lines.append((float(mean[-1]), name, line))
     final = published.scores(task)
     for method in FINAL_STYLES:
         if method not in final:
             continue
         name, frames, _ = published.methods[method]
         text = f"{name}, {curves.human(frames)} frames" if frames else name
-        lines.append((final[method], panel.axhline(final[method], zorder=1.6, label=text, **FINAL_STYLES[method])))
+        line = panel.axhline(final[method], zorder=1.6, label=text, **FINAL_STYLES[method])
+        lines.append((final[method], text, line))
     return lines
 
 

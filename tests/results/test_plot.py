@@ -302,6 +302,20 @@ def test_published_curve_and_scores_lie_beside_the_runs():
     (panel,) = plot.draw(early, {}, published=published.load()).axes
     (theirs,) = [line for line in panel.lines if line.get_label() == "Dreamer, published"]
     assert theirs.get_xdata().tolist() == [5000]
+    assert "Dreamer, published, 5K" in {text.get_text() for text in panel.texts}
+    assert panel.get_xlim()[1] < 25_000
+    # Unless the runs nearly reach it: it is shown alone, with its deviation.
+    early = [make_scores([5000, 85_000], [1, 2], task="dmc_cheetah_run")]
+    (panel,) = plot.draw(early, {}, published=published.load()).axes
+    (theirs,) = [line for line in panel.lines if line.get_label() == "Dreamer, published"]
+    assert theirs.get_xdata().tolist() == [5000]
+    curve = published.load().curve("dmc_cheetah_run")
+    (bars,) = panel.containers
+    assert bars.lines[0].get_xydata().tolist() == [[105_000, curve.mean[1]]]
+    (deviation,) = bars.lines[2][0].get_segments()
+    np.testing.assert_allclose(deviation[:, 1], [curve.mean[1] - curve.std[1], curve.mean[1] + curve.std[1]])
+    assert 105_000 < panel.get_xlim()[1] < 110_000
+    assert "Dreamer, published" in {text.get_text() for text in panel.texts}
     # Runs that end before the published ones begin have nothing to be compared with but the final scores.
     (panel,) = plot.draw([make_scores([1, 4000], [1, 2], task="dmc_cheetah_run")], {}, published=published.load()).axes
     assert "Dreamer, published" not in {line.get_label() for line in panel.lines}
