@@ -15,8 +15,8 @@ from dreamer.results import scores
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
 
-NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "random": "Random"}
-NAMES |= {"no_value": "No value", "contrastive": "Contrastive", "reward_only": "Reward only"}
+NAMES = {"dreamer": "Dreamer", "planet": "PlaNet", "no_value": "No value", "contrastive": "Contrastive"}
+NAMES |= {"reward_only": "Reward only", "random": "Random"}
 SUITES = {name: suite.title for name, suite in envs.SUITES.items()}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
 LONGEST = 1000  # characters of a pattern

@@ -9,13 +9,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from dreamer.results import curves
 from dreamer.run.files import replacing
 
 # Okabe and Ito's palette without black, which is for what was published, and yellow, too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK = ("#4AA8E8", "#FF8A4C", "#2CC79B", "#E7A4CB", "#F2B63C", "#8FD3F7")  # the same, for lines on a dark page
 DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
-PAPER = ("dreamer", "planet", "no_value", "contrastive", "reward_only")  # the colours that these methods keep
 INK = "#222222"
 GREY = "#777777"
 STYLE: dict[Any, Any] = {
@@ -50,9 +50,9 @@ STYLE: dict[Any, Any] = {
 
 
 def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes of every method: the paper's have theirs in every figure, others the first that are free."""
+    """Colour and dashes of every method: curves.NAMES have theirs in every figure, others the first that are free."""
     looks = [{"color": color, "linestyle": dash} for dash in DASHES for color in COLORS]
-    places = {method: place for place, method in enumerate(PAPER) if method in methods}
+    places = {method: place for place, method in enumerate(curves.NAMES) if method in methods}
     free = itertools.cycle(place for place in range(len(looks)) if place not in places.values())
     return {method: looks[places[method] if method in places else next(free)] for method in methods}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamer.results import aggregate, published, report, runs, scores, style, video
+from dreamer.results import aggregate, curves, published, report, runs, scores, style, video
 
 CHEETAH = "dmc_cheetah_run"
 
@@ -464,7 +464,7 @@ def test_each_method_has_the_dark_form_of_its_colour_on_a_dark_page(tmp_path):
     text = report.write([tmp_path], tmp_path / "report.html").read_text()
     light, dark = text.split("@media (prefers-color-scheme: dark)")[:2]
     light, dark = (re.findall(r"--c(\d+): (#\w+);", part.split("@media print")[0]) for part in (light, dark))
-    assert light[0] == ("0", style.COLORS[style.PAPER.index("contrastive")])
+    assert light[0] == ("0", style.COLORS[list(curves.NAMES).index("contrastive")])
     assert len(light) == len(methods)
     assert dark == [(place, style.DARK[style.COLORS.index(color)]) for place, color in light]
 

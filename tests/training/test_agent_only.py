@@ -153,7 +153,7 @@ def test_what_cannot_be_read_of_the_run_is_named(made, tmp_path, capsys):
     (run / "run.json").unlink()
     (run / "run.json").mkdir()
     assert main(command) == 2
-    assert capsys.readouterr().err == f"dreamer: {run}/run.json: Is a directory\n"
+    assert capsys.readouterr().err == f"dreamer: {run}/run.json: is a directory, expected a file\n"
     assert list(tmp_path.iterdir()) == [run]
 
 
