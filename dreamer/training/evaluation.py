@@ -54,16 +54,20 @@ def windows_of(
     """Which windows of the episodes that were played to predict: the episode of each, its first step, and its name.
 
     Evenly spaced ones of the first episode; where that is so short that some would be the same, and there are others,
-    each the beginning of an episode, of the first ones that are long enough. Where those are fewer, neighbours share
-    one: whoever shows some of the windows that lie apart shows as many episodes as there are.
+    each the beginning of an episode, of the first ones that are long enough.
     """
     steps = len(played[0]["reward"])
     whole = [n for n, episode in enumerate(played) if len(episode["reward"]) >= min(steps, length)][:sequences]
     if steps - length >= (sequences - 1 if len(whole) > 1 else 1):
         starts = evenly_spaced([played[0]] * sequences, length)
         return [played[0]] * sequences, starts, [f"from step {start}" for start in starts]
-    chosen = [whole[n * len(whole) // sequences] for n in range(sequences)]
+    chosen = repeated(whole, sequences)
     return [played[number] for number in chosen], [0] * sequences, [f"episode {number + 1}" for number in chosen]
+
+
+def repeated(items: Sequence[Any], count: int) -> list[Any]:
+    """The items `count` times in all, at least once each, in order: a few that lie apart, as _SHOWN, differ."""
+    return [items[n * len(items) // count] for n in range(count)]
 
 
 def evenly_spaced(episodes: Sequence[Mapping[str, np.ndarray]], length: int) -> list[int]:

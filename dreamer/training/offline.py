@@ -27,7 +27,7 @@ from dreamer.replay.episodes import (
     load,
     stored_paths,
 )
-from dreamer.training.evaluation import CONTEXT, HORIZON, SEQUENCES, Evaluator, cut_windows, evenly_spaced
+from dreamer.training.evaluation import CONTEXT, HORIZON, SEQUENCES, Evaluator, cut_windows, evenly_spaced, repeated
 from dreamer.training.loop import COMMIT_SECONDS, Run
 from dreamer.training.progress import Progress, counted
 from dreamer.types import IMAGE, ActionSpace, Batch, Space
@@ -176,8 +176,7 @@ class Offline(Run):
         if not whole:
             return None
         length = min(CONTEXT + HORIZON, *(len(episode["reward"]) for episode in whole))
-        count = max(SEQUENCES, len(whole))
-        chosen = [whole[n * len(whole) // count] for n in range(count)]
+        chosen = repeated(whole, max(SEQUENCES, len(whole)))
         starts = evenly_spaced(chosen, length)
         tanh_rewards = self._config.replay.tanh_rewards
         return cut_windows(chosen, starts, length, inputs=self._store.inputs, tanh_rewards=tanh_rewards), starts

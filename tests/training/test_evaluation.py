@@ -64,6 +64,11 @@ def test_the_windows_that_are_shown_are_of_as_many_episodes_as_there_are(episode
     assert len({names[n] for n in evaluation._SHOWN}) == min(episodes, len(evaluation._SHOWN))
 
 
+def test_episodes_that_are_repeated_keep_their_order_and_none_is_left_out():
+    assert evaluation.repeated("abc", 3) == ["a", "b", "c"]
+    assert evaluation.repeated("abcd", 6) == ["a", "a", "b", "c", "c", "d"]
+
+
 def test_image_errors_count_the_imagined_steps_only_and_compare_with_the_last_seen_frame():
     truth = np.zeros((2, 4, 1, 2, 3))
     model = np.zeros((2, 4, 1, 2, 3))
