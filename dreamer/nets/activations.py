@@ -38,11 +38,22 @@ def _biased_in_one_pass(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             to_x = upstream if activation is None else _slope(y, upstream, activation)
-            return to_x, tf.reduce_sum(to_x, tf.range(tf.rank(to_x) - 1), name="bias_gradient")  # Summed in float32.
+            return to_x, _column_sums(to_x)
 
         return y, gradient
 
     return biased(x, bias)
+
+
+def _column_sums(x: tf.Tensor) -> tf.Tensor:
+    """[..., U] -> [U], as a product with ones: summed in float32 like any product, and faster than tf.reduce_sum.
+
+    A product with few columns is slow, so that those of an image [M, n, n, U] are first summed place by place of a row.
+    """
+    places = x.shape[2] if x.shape.rank == 4 else 1
+    rows = tf.reshape(x, [-1, places * x.shape[-1]])
+    sums = tf.linalg.matmul(tf.ones([1, tf.shape(rows)[0]], x.dtype), rows, name="bias_gradient")
+    return tf.reduce_sum(tf.reshape(sums, [places, x.shape[-1]]), 0)
 
 
 @tf.function(jit_compile=True, autograph=False)

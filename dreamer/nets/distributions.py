@@ -20,6 +20,28 @@ def normal(mean: tf.Tensor, std: tf.Tensor | float = 1.0, event_ndims: int = 1) 
     return tfd.Independent(tfd.Normal(mean, tf.cast(std, mean.dtype)), event_ndims)
 
 
+def unit_normal_log_prob(mean: tf.Tensor, value: tf.Tensor, event_ndims: int) -> tf.Tensor:
+    """ln N(value; mean, 1), summed over the last `event_ndims` dimensions: that of `normal`, for images.
+
+    mean, value: [..., *event] with equal shapes -> [...] float32. There are so many pixels that every pass over them
+    counts on a CPU, and TensorFlow Probability makes ten (benchmarks/README.md): two are left forward, two backward.
+    """
+
+    @tf.custom_gradient
+    def log_prob(mean: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            for _ in range(event_ndims):
+                upstream = upstream[..., None]
+            to_mean = upstream * (value - mean)
+            return to_mean, -to_mean
+
+        event = range(-event_ndims, 0)
+        constant = 0.5 * math.log(2.0 * math.pi) * math.prod(mean.shape[axis] for axis in event)
+        return -0.5 * tf.reduce_sum(tf.math.squared_difference(mean, value), event) - constant, gradient
+
+    return log_prob(_at_least_float32(mean), _at_least_float32(value))
+
+
 def bernoulli(logit: tf.Tensor) -> tfp.distributions.Distribution:
     """Bernoulli over soft targets: log_prob(p) = p ln sigmoid(logit) + (1 - p) ln sigmoid(-logit), in float32."""
     return tfd.Bernoulli(logits=_at_least_float32(logit), dtype=tf.float32)

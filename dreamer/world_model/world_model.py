@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dreamer.nets.distributions import bernoulli, normal
+from dreamer.nets.distributions import bernoulli, normal, unit_normal_log_prob
 from dreamer.nets.layers import MLP, Decoder, Encoder, flatten_leading, seed_stream
 from dreamer.types import IMAGE, PIXELS, Batch, Space, State
 from dreamer.world_model.rssm import RSSM, feature
@@ -49,7 +49,7 @@ FREE_NATS = {"mean": free_nats_after_mean, "state": free_nats_per_state}
 
 def image_loss(decoder: Decoder, features: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """-ln p(o | s), a Normal of unit variance around a drawing. [..., F], [..., n, n, 3] uint8 -> [...]."""
-    return -normal(decoder(features), event_ndims=3).log_prob(preprocess(image))
+    return -unit_normal_log_prob(decoder(features), preprocess(image), event_ndims=3)
 
 
 def vector_loss(mean: tf.Tensor, vector: tf.Tensor, std: float) -> tf.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dreamer.nets.distributions import OneHot, TanhNormal, bernoulli, normal
+from dreamer.nets.distributions import OneHot, TanhNormal, bernoulli, normal, unit_normal_log_prob
 
 SEED = [3, 5]
 LARGEST_BELOW_ONE = 1 - 2.0**-24
@@ -63,6 +63,32 @@ def test_normal_computes_in_float32_from_rounded_parameters(dtype):
     expected = normal_log_prob(image, tf.cast(mean, tf.float32), 1).sum((1, 2, 3))
     np.testing.assert_allclose(result, expected, atol=0.05)
     assert abs(expected[0] + 11291.93) < 0.05
+
+
+@pytest.mark.parametrize("event_ndims", [1, 3])
+def test_unit_normal_log_prob_and_its_gradients(event_ndims):
+    rng = np.random.default_rng(1)
+    x, mean = rng.normal(size=(2, 2, 3, 4, 5))
+    event = tuple(range(-event_ndims, 0))
+    upstream = rng.normal(size=x.shape[:-event_ndims])
+    mean_, x_ = constant(mean), constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch([mean_, x_])
+        result = unit_normal_log_prob(mean_, x_, event_ndims)
+    np.testing.assert_allclose(result, normal_log_prob(x, mean, 1.0).sum(event), rtol=1e-5)
+    to_mean, to_x = tape.gradient(result, [mean_, x_], constant(upstream))
+    expected = np.expand_dims(upstream, event) * (x - mean)
+    np.testing.assert_allclose(to_mean, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(to_x, -expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_unit_normal_log_prob_computes_in_float32_from_a_rounded_mean(dtype):
+    mean = tf.cast(tf.fill([2, 64, 64, 3], 0.3), dtype)
+    image = tf.zeros([2, 64, 64, 3]) + tf.constant([0.3, 0.31])[:, None, None, None]
+    result = unit_normal_log_prob(mean, image, 3)
+    assert result.dtype == tf.float32
+    np.testing.assert_allclose(result, normal_log_prob(image, tf.cast(mean, tf.float32), 1).sum((1, 2, 3)), atol=0.005)
 
 
 def test_bernoulli_takes_soft_targets():
