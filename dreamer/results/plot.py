@@ -19,7 +19,6 @@ from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
 REFERENCE, _THIN = "random actions", "_thin"
-_NEAR = 1.25  # times the frames of the runs: a published point that lies no further ahead is shown too
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -164,9 +163,9 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
     lines: list[tuple[float, str, Line2D]] = []
     curve, last, right = published.curve(task), panel.dataLim.x1, panel.get_xlim()[1]
     count = int((curve.xs <= right).sum()) if curve else 0
-    ahead = curve and count < len(curve.xs) and curve.xs[max(count - 1, 0)] < last and curve.xs[count] < _NEAR * last
+    ahead = curve is not None and curve.ahead_of(last) == count  # and not inside the axis already
     if curve and (count or ahead):
-        xs, mean, std = (values[: count + bool(ahead)] for values in (curve.xs, curve.mean, curve.std))
+        xs, mean, std = (values[: count + ahead] for values in (curve.xs, curve.mean, curve.std))
         within = slice(count)
         panel.fill_between(
             xs[within], (mean - std)[within], (mean + std)[within], color=style.INK, alpha=0.1, linewidth=0

@@ -15,6 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 FOLDER = _PACKAGE / "published" if (_PACKAGE / "published").is_dir() else _PACKAGE.parent / "runs" / "published"
 # The suite's own name of a task to the paper's.
 ALIASES = {"dmc_ball_in_cup_catch": "dmc_cup_catch"}
+_NEAR = 1.25  # times the frames of the runs: a point that lies no further ahead is shown beside them
 
 
 class Method(NamedTuple):
@@ -47,6 +48,11 @@ class Curve(NamedTuple):
         if not self.compares_from <= frames <= self.xs[-1] + step:
             return None
         return float(np.interp(frames, self.xs, self.mean))
+
+    def ahead_of(self, frames: float) -> int | None:
+        """Index of the next point, where runs of so many frames nearly reach it."""
+        index = int((self.xs <= frames).sum())
+        return index if index < len(self.xs) and self.xs[index] < _NEAR * frames else None
 
 
 class Published(NamedTuple):

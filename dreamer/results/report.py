@@ -133,10 +133,8 @@ def return_charts(
             # Only points can be hovered, so that a straight line gets some on the way.
             grid, ys = np.linspace(0, right, HOVERED), np.full(HOVERED, references[task])
             lines.append(_line("random actions", grid, ys, color="grey", kind="reference"))
-        if (curve := theirs.curve(task)) and (count := int((curve.xs <= right).sum())):
-            # Its own points alone: a number that is hovered between them would look like one that was published.
-            xs, mean, std = (values[:count] for values in (curve.xs, curve.mean, curve.std))
-            lines.append(_line("Dreamer, published", xs, mean, color="ink", kind="published", spread=std))
+        if curve := theirs.curve(task):
+            lines += _published_lines(curve, right)
         for method in reversed(methods):  # the first method lies on top
             if not (group := groups.get((task, method))):
                 continue
@@ -339,6 +337,23 @@ def _line(
     if band[0] is not None:
         line["low"], line["high"] = map(_numbers, band)
     return line
+
+
+def _published_lines(curve: published.Curve, right: float) -> list[dict]:
+    """The curve up to `right` frames, and by itself the next point that the runs nearly reach.
+
+    Its own points alone: a number that is hovered between them would look like one that was published.
+    """
+    count, ahead = int((curve.xs <= right).sum()), curve.ahead_of(right)
+    parts = [slice(0, count)] if count else []
+    if ahead is not None:
+        parts.append(slice(ahead, ahead + 1))
+    return [
+        _line(
+            "Dreamer, published", curve.xs[part], curve.mean[part], color="ink", kind="published", spread=curve.std[part]
+        )
+        for part in parts
+    ]
 
 
 def _numbers(values: Any) -> list:

@@ -71,6 +71,12 @@ def test_a_curve_is_read_between_its_points_from_the_second_on_and_nowhere_else(
     assert curve.at(4001) is None
 
 
+def test_the_next_point_is_near_where_it_lies_less_than_a_quarter_ahead():
+    curve = published.Curve(5, np.array([5.0, 105.0, 205.0]), np.zeros(3), np.zeros(3))
+    frames = [3.9, 4.1, 5, 84, 84.1, 105, 165, 205, 300]
+    assert [curve.ahead_of(n) for n in frames] == [None, 0, None, None, 1, None, 2, None, None]
+
+
 def test_the_suites_own_name_of_cup_catch(figures):
     assert figures.scores("dmc_ball_in_cup_catch") == figures.scores("dmc_cup_catch") != {}
     assert figures.curve("dmc_ball_in_cup_catch") is figures.curve("dmc_cup_catch") is not None

@@ -148,6 +148,13 @@ def test_returns_beside_the_published_curve(folder):
     assert [(line["name"], line["color"]) for line in dot["lines"]] == [("mine", 1)]
     (early,) = report.return_charts([entries[0]._replace(xs=[1, 4000])], published.load(), {}, None)
     assert [line["name"] for line in early["lines"]] == ["Dreamer"]
+    # A point that the runs nearly reach stands by itself.
+    (nearly,) = report.return_charts([entries[0]._replace(xs=[1, 85_000])], published.load(), {}, None)
+    assert [(line["name"], line["xs"]) for line in nearly["lines"]] == [
+        ("Dreamer, published", [5000]),
+        ("Dreamer, published", [105_000]),
+        ("Dreamer", [1, 85_000]),
+    ]
 
 
 def test_errors_of_the_world_model_are_means_over_the_newest_evaluations(folder):
