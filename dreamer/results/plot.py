@@ -193,7 +193,7 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
 
 def _is_short(xs: np.ndarray, columns: int) -> bool:
     """Whether the points of a line can be told apart."""
-    return len(xs) <= 30 // columns
+    return len(xs) <= 36 // columns
 
 
 def _label(method: str, entries: list[scores.Scores]) -> str:
