@@ -52,8 +52,8 @@ def _column_sums(x: tf.Tensor) -> tf.Tensor:
     """
     places = x.shape[2] if x.shape.rank == 4 else 1
     rows = tf.reshape(x, [-1, places * x.shape[-1]])
-    sums = tf.linalg.matmul(tf.ones([1, tf.shape(rows)[0]], x.dtype), rows, name="bias_gradient")
-    return tf.reduce_sum(tf.reshape(sums, [places, x.shape[-1]]), 0)
+    sums = tf.linalg.matmul(tf.ones([1, tf.shape(rows)[0]], x.dtype), rows)
+    return tf.reduce_sum(tf.reshape(sums, [places, x.shape[-1]]), 0, name="bias_gradient")
 
 
 @tf.function(jit_compile=True, autograph=False)

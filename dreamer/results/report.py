@@ -348,11 +348,9 @@ def _published_lines(curve: published.Curve, right: float) -> list[dict]:
     parts = [slice(0, count)] if count else []
     if ahead is not None:
         parts.append(slice(ahead, ahead + 1))
+    look: dict[str, Any] = {"color": "ink", "kind": "published"}
     return [
-        _line(
-            "Dreamer, published", curve.xs[part], curve.mean[part], color="ink", kind="published", spread=curve.std[part]
-        )
-        for part in parts
+        _line("Dreamer, published", curve.xs[part], curve.mean[part], spread=curve.std[part], **look) for part in parts
     ]
 
 

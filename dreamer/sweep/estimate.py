@@ -18,7 +18,7 @@ SEEN = 2.8e6 / 500  # bytes that a step of an evaluation leaves, in videos/ and 
 UPDATE, UPDATE_XLA = 0.13, 0.033  # seconds of an update of full size on an NVIDIA H100
 STEP = 0.0052  # of an agent step there, rendered on the GPU
 EVALUATION = 0.02  # of one of an evaluation, its video included
-UPDATE_CPU, STEP_CPU = 3.3, 0.025  # on 2 cores that compute bfloat16 natively, with software rendering
+UPDATE_CPU, STEP_CPU = 1.9, 0.025  # on 2 cores with AMX, with software rendering
 SIZES = (
     *("model.deter", "model.stoch", "model.hidden", "model.conv_depth", "model.units"),
     *("actor.layers", "actor.units", "value.layers", "value.units", "replay.batch", "replay.length"),
@@ -40,7 +40,7 @@ def disk(config: Config) -> float:
 
 
 def hours(config: Config) -> Hours:
-    """Hours of a run of full size, by benchmarks/README.md: on an NVIDIA H100, and on 2 cores of a CPU."""
+    """Hours of a run of full size, by benchmarks/README.md: on an NVIDIA H100, and on 2 cores with AMX."""
     if not _is_full_size(config) or config.method != "dreamer":
         return Hours(None, None)
     steps = config.steps / config.env.action_repeat
@@ -80,7 +80,7 @@ def _is_full_size(config: Config) -> bool:
 def to_text(jobs: Sequence[Job], own: Sequence[float | None]) -> str:
     """A line for each run with frames, disk and hours, and one with the sums; own: what `measured` returns."""
     known = [hours(job.config) for job in jobs]
-    cells: list[tuple[str, ...]] = [("run", "", "frames", "disk", "hours: these runs", "on an H100", "on 2 cores")]
+    cells: list[tuple[str, ...]] = [("run", "", "frames", "disk", "hours: these runs", "on an H100", "on 2 cores, AMX")]
     for job, mine, by in zip(jobs, own, known, strict=True):
         times = map(_hours, (mine, by.gpu, by.cpu))
         cells.append((str(job.number), job.name, f"{job.config.steps:,}", _gigabytes(disk(job.config)), *times))
