@@ -24,7 +24,7 @@ def unit_normal_log_prob(mean: tf.Tensor, value: tf.Tensor, event_ndims: int) ->
     """ln N(value; mean, 1), summed over the last `event_ndims` dimensions: that of `normal`, for images.
 
     mean, value: [..., *event] with equal shapes -> [...] float32. There are so many pixels that every pass over them
-    counts on a CPU, and TensorFlow Probability makes ten (benchmarks/README.md): two are left forward, two backward.
+    counts on a CPU, and TensorFlow Probability makes nine (benchmarks/README.md): two are left forward, two backward.
     """
 
     @tf.custom_gradient
