@@ -71,10 +71,13 @@ def test_learns_several_choices_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_planet_plans_four_fifths_of_the_best_return_from_images(tmp_path):
-    """Four seeds came to 87 to 91 %, random actions come to 5 to 8 %."""
+    """Four seeds came to 92 to 98 % after 2,000 frames or little more; random actions come to 5 to 8 %.
+
+    At 1,250 frames and 450 updates it is still being learned: 57 to 92 %.
+    """
     planner = {"candidates": 200, "best": 20, "iterations": 5}
     more = [f"--planner.{name}={value}" for name, value in planner.items()]
-    train(*words("dot", tmp_path), "--method", "planet", "--steps", "1250", "--loop.eval_episodes", "2", *more)
+    train(*words("dot", tmp_path), "--method", "planet", "--steps", "2000", "--loop.eval_episodes", "2", *more)
     assert fraction_of_the_best("dot", tmp_path) >= 0.8
 
 
