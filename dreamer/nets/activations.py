@@ -48,6 +48,8 @@ def _biased_in_one_pass(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -
 def _column_sums(x: tf.Tensor) -> tf.Tensor:
     """[..., U] -> [U], as a product with ones: summed in float32 like any product, and faster than tf.reduce_sum.
 
+    A CPU that only emulates bfloat16 rounds partial sums as well, as it does in any product.
+
     A product with few columns is slow, so that those of an image [M, n, n, U] are first summed place by place of a row.
     """
     places = x.shape[2] if x.shape.rank == 4 else 1
