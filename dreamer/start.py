@@ -136,6 +136,7 @@ def load_tensorflow() -> list[tuple[int, int]]:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    hardware.use_onednn()
     with _quiet_imports():
         import keras
         import tensorflow as tf

@@ -3,7 +3,10 @@ import signal
 
 import pytest
 
+from dreamer import hardware
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Counts only if set before TensorFlow is imported.
+hardware.use_onednn()  # as a run does, for modules of tests that import TensorFlow themselves
 
 
 @pytest.fixture

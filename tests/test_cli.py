@@ -737,6 +737,7 @@ def test_the_precision_of_an_inspection_is_the_runs_unless_another_is_asked_for(
 def test_precision_and_environment_before_the_loop():
     code = """
 import os
+del os.environ["TF_ENABLE_ONEDNN_OPTS"]
 from dreamer.cli import tensorflow
 tensorflow.set_up("bfloat16")
 tensorflow.set_up("float16", of_run=True)
@@ -744,16 +745,16 @@ tensorflow.set_up("bfloat16", of_run=True)
 import keras
 layer = keras.layers.Dense(2)
 layer.build((3, 2))
-names = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")
+names = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_ENABLE_ONEDNN_OPTS")
 print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in names))
 """
-    done = run("-c", code, KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="2")
+    done = run("-c", code, KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="0")
     assert done.returncode == 0, done.stderr
     asked, emulated, of_run, last = done.stdout.splitlines()
     assert asked.startswith("precision bfloat16: as asked for")
     assert emulated.startswith("precision float16: that of the run, but ")
     assert of_run.startswith("precision bfloat16: that of the run")
-    assert last == "bfloat16 float32 tensorflow 2 true"
+    assert last == "bfloat16 float32 tensorflow 2 true 1"
 
 
 def test_learn_imports_tensorflow_as_train_does():

@@ -95,11 +95,45 @@ def test_an_nvidia_smi_that_does_not_start(without_gpu):
     assert not hardware.nvidia_gpu(driver)
 
 
-@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("", False), (None, False)])
+@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("", False)])
 def test_a_variable_that_makes_a_cpu_slow_is_named(value, slow, monkeypatch):
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    if value is not None:
-        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
     assert bool(hardware.slow_cpu()) is slow
     if slow:
         assert hardware.slow_cpu().startswith(f'TF_ENABLE_ONEDNN_OPTS is "{value}"')
+
+
+@pytest.mark.parametrize(
+    ("flags", "slow"),
+    [({"avx2"}, True), ({"avx2", "avx512f"}, True), ({"avx2", "avx_vnni"}, False), ({"avx2", "amx_bf16"}, False)]
+    + [({"sse4_1"}, False), (set(), False)],
+)
+def test_tensorflow_imported_too_early_is_told_where_it_is_slow(flags, slow, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    told = hardware.slow_cpu()
+    assert bool(told) is slow
+    if slow:
+        assert told.startswith("TensorFlow was imported before dreamer set TF_ENABLE_ONEDNN_OPTS to 1")
+
+
+@pytest.mark.parametrize(
+    ("machine", "imported", "before", "after"),
+    [
+        ("x86_64", False, None, "1"),
+        ("AMD64", False, None, "1"),
+        ("x86_64", False, "0", "0"),
+        ("x86_64", True, None, None),
+        ("aarch64", False, None, None),
+    ],
+)
+def test_onednn_is_asked_for_before_tensorflow_is_imported(machine, imported, before, after, monkeypatch):
+    monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
+    monkeypatch.setattr(hardware.sys, "modules", {"tensorflow": None} if imported else {})
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "what is set here is taken back after the test")
+    if before is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    else:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", before)
+    hardware.use_onednn()
+    assert hardware.os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after
