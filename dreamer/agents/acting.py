@@ -38,7 +38,7 @@ class Belief:
         noise = random.normal([rows_of(is_first), self._world_model.rssm.stoch])
         return self._world_model.rssm.obs_step(state, action, embed, is_first, noise)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def open_loop(self, batch: Batch, context: int) -> dict[str, tf.Tensor]:
         """`context` reconstructions, then imagination; see WorldModel.open_loop."""
         noise = self.noise(tf.unstack(tf.shape(batch.reward)))  # T is not static: short episodes differ in it.

@@ -236,12 +236,12 @@ class Dreamer:
         """
         return self._snapshot(inputs, is_first, carry, explore)
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Mode actions, see `policy`."""
         return self.policy(inputs, is_first, carry, self.random, explore=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def explore(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Sampled actions with noise, see `policy`."""
         return self.policy(inputs, is_first, carry, self.random, explore=True)

@@ -90,7 +90,9 @@ def export(agent: TrainedAgent, out: Path, with_model: bool = False) -> list[str
     # The variables alone: a Keras layer would ask for its class when it is loaded.
     module.read = agent.variables
     traced = {
-        name: tf.function(function, input_signature=[spec for spec, _ in inputs.values()]).get_concrete_function()
+        name: tf.function(
+            function, input_signature=[spec for spec, _ in inputs.values()], autograph=False
+        ).get_concrete_function()
         for name, (function, inputs, _) in functions.items()
     }
     tf.saved_model.save(module, str(out), signatures=traced)

@@ -104,12 +104,12 @@ class PlaNet:
         action, carry = (self.explore if explore else self.evaluate)(inputs, is_first, carry)
         return action.numpy(), carry
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions, see `policy`."""
         return self.policy(inputs, is_first, carry, self.random, explore=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def explore(self, inputs: Inputs, is_first: tf.Tensor, carry: Carry) -> tuple[tf.Tensor, Carry]:
         """Planned actions with Normal noise, see `policy`."""
         return self.policy(inputs, is_first, carry, self.random, explore=True)

@@ -68,7 +68,9 @@ class TrainedAgent:
         functions["embed"] = lambda inputs: tf.cast(agent.world_model.embed(inputs), tf.float32)
         functions["predicted"] = agent.world_model.predicted
         functions["value"] = lambda features: networks["value"](features)
-        self._compiled = {name: tf.function(function, reduce_retracing=True) for name, function in functions.items()}
+        self._compiled = {
+            name: tf.function(function, reduce_retracing=True, autograph=False) for name, function in functions.items()
+        }
 
     def __repr__(self) -> str:
         return (
@@ -204,7 +206,7 @@ class TrainedAgent:
             raise RunError(f"{self!r} has no value network: PlaNet plans by predicted rewards")
         return self._compiled["value"](_features(state)).numpy()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _seeded(
         self,
         inputs: dict[str, np.ndarray],
@@ -216,7 +218,7 @@ class TrainedAgent:
         action, (state, _) = self.policy(inputs, is_first, carry, Draws(seed), explore=explore)
         return action, state
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _observe(
         self, inputs: dict[str, np.ndarray], actions: np.ndarray, is_first: tf.Tensor, seed: tf.Tensor
     ) -> State:
@@ -225,7 +227,7 @@ class TrainedAgent:
         batch = Batch(inputs, actions, reward=None, discount=None, is_first=is_first)
         return self._world_model.observe(batch, noise)[0]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _imagine(self, state: State, actions: np.ndarray, seed: tf.Tensor) -> State:
         shape = tf.unstack(tf.shape(actions))[:2]
         noise = Draws(seed).normal([*shape, self._world_model.rssm.stoch])

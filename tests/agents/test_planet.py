@@ -46,7 +46,7 @@ def steer(monkeypatch):
 
     def replace(agent):
         def img_step(state, action, noise):
-            assert noise.shape == (len(action), agent.world_model.rssm.stoch)
+            assert noise.shape == (action.shape[0], agent.world_model.rssm.stoch)
             wanted = tf.tanh(state.deter[:, :ACTIONS])
             cost = tf.reduce_sum(tf.square(action - wanted), -1, keepdims=True)
             return State(cost, cost, cost, -0.5 * state.deter)
