@@ -19,7 +19,7 @@ test: setup ## Lint, then the quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow --numprocesses 2

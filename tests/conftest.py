@@ -9,6 +9,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Counts only if set before 
 hardware.use_onednn()  # as a run does, for modules of tests that import TensorFlow themselves
 
 
+def pytest_configure(config):
+    """Give each worker of the slow tests a core of its own, where the processes that it starts stay.
+
+    Two runs with two threads each on two cores take a sixth longer. The quick tests keep them: what threads do to a
+    result is tested there.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if config.option.markexpr == "slow" and worker:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture
 def precision():
     """Set the global Keras policy for one test: precision("mixed_bfloat16")."""
