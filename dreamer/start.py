@@ -6,6 +6,7 @@ Nothing here imports TensorFlow before `load_tensorflow`.
 import contextlib
 import errno
 import functools
+import gc
 import importlib.util
 import os
 import re
@@ -130,16 +131,20 @@ def open_config(logdir: Path, changes: dict | None = None) -> config.Config:
 
 
 def load_tensorflow() -> list[tuple[int, int]]:
-    """Import TensorFlow and Keras with all they take from a whole process; return the capabilities of the GPUs."""
+    """Import TensorFlow and what is built on it; return the capabilities of the GPUs.
+
+    First it sets all that they take from a whole process.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Without it TensorFlow takes all memory of a GPU at once, and none is left for rendering there.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     hardware.use_onednn()
-    with _quiet_imports():
+    with _quiet_imports(), _uncollected():
         import keras
         import tensorflow as tf
+        import tensorflow_probability  # noqa: F401  # needed later, and as large as Keras
 
         capabilities = hardware.gpu_capabilities()
     if keras.backend.backend() != "tensorflow":
@@ -200,6 +205,21 @@ def _what_is_missing(logdir: Path) -> str:
     more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
     below = f": below it there are {', '.join(runs[:RUNS_NAMED])}{more}" if runs else ""
     return f"holds no {layout.CONFIG}, so it is no run{below}"
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from what is being imported.
+
+    It would look through hundreds of thousands of objects, of which nearly all stay, again and again: for a second.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

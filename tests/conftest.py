@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 
@@ -19,6 +20,12 @@ def pytest_configure(config):
     if config.option.markexpr == "slow" and worker:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_finish():
+    """As a command does: what the modules of the tests have imported is nothing for the garbage collector."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -747,14 +747,17 @@ layer = keras.layers.Dense(2)
 layer.build((3, 2))
 names = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_ENABLE_ONEDNN_OPTS")
 print(layer.compute_dtype, layer.variable_dtype, *(os.environ[name] for name in names))
+import gc
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
 """
     done = run("-c", code, KERAS_BACKEND="torch", TF_CPP_MIN_LOG_LEVEL="2", TF_ENABLE_ONEDNN_OPTS="0")
     assert done.returncode == 0, done.stderr
-    asked, emulated, of_run, last = done.stdout.splitlines()
+    asked, emulated, of_run, last, collector = done.stdout.splitlines()
     assert asked.startswith("precision bfloat16: as asked for")
     assert emulated.startswith("precision float16: that of the run, but ")
     assert of_run.startswith("precision bfloat16: that of the run")
     assert last == "bfloat16 float32 tensorflow 2 true 1"
+    assert collector == "True True"
 
 
 def test_learn_imports_tensorflow_as_train_does():

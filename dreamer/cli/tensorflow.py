@@ -1,5 +1,7 @@
 """What a command sets for its whole process: environment variables, devices and precision. No other module does."""
 
+import gc
+
 from dreamer import config, hardware, start
 
 
@@ -19,6 +21,11 @@ def set_up(precision: str, *, of_run: bool = False, emulate: bool = True) -> str
     """
     if note := start.note_on_devices():
         print(note, flush=True)
+
+    if not gc.get_freeze_count():
+        # What has been imported stays: the collector need not look through it whenever a graph is traced.
+        gc.collect()
+        gc.freeze()
 
     import keras
 
