@@ -278,7 +278,7 @@ def main(words=None):
 def measure_here(arguments, config):
     """Measure one column in this process."""
     if arguments.measure == "reference":
-        import tensorflow  # noqa: F401  # as it comes: before it is told to use oneDNN on every processor
+        import tensorflow  # noqa: F401  # as it comes: oneDNN where TensorFlow chooses it
     common.set_up_tensorflow(arguments.precision)
     import tensorflow as tf
 

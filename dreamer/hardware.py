@@ -95,7 +95,7 @@ def slow_cpu() -> str | None:
         )
     if given.lower() not in ("0", "false"):
         return None
-    return f'{ONEDNN} is "{given}", without which a CPU computes several times faster: unset it'
+    return f'{ONEDNN} is "{given}", without which a CPU computes up to several times faster: unset it'
 
 
 def resolve_precision(

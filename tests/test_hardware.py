@@ -1,4 +1,6 @@
+import os
 import stat
+import sys
 
 import pytest
 
@@ -129,11 +131,13 @@ def test_tensorflow_imported_too_early_is_told_where_it_is_slow(flags, slow, mon
 )
 def test_onednn_is_asked_for_before_tensorflow_is_imported(machine, imported, before, after, monkeypatch):
     monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
-    monkeypatch.setattr(hardware.sys, "modules", {"tensorflow": None} if imported else {})
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "what is set here is taken back after the test")
     if before is None:
         monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     else:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", before)
     hardware.use_onednn()
-    assert hardware.os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after
