@@ -1,11 +1,26 @@
 """Adam with global-norm clipping and, for float16, a dynamic loss scale."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras' own, with one operation for each variable in place of some twenty: traced and taken in less time."""
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any]) -> None:
+        """One step from gradients that are all there. What Keras offers beside it (decay, averages) is left out."""
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
+        settings = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon, "lr": self.learning_rate.value}
+        moments = zip(self._momentums, self._velocities, strict=True)
+        for gradient, variable, (m, v) in zip(grads, trainable_variables, moments, strict=True):
+            handles = {"var": variable.value.handle, "m": m.value.handle, "v": v.value.handle}
+            tf.raw_ops.ResourceApplyAdam(**handles, **powers, **settings, grad=gradient)
+        self.iterations.assign_add(1)
 
 
 class Optimizer(tf.Module):
@@ -21,7 +36,7 @@ class Optimizer(tf.Module):
         super().__init__(name=name)
         self._variables = list(variables)
         self._clip, self._lr = clip, lr
-        self.adam = keras.optimizers.Adam(lr, epsilon=epsilon)
+        self.adam = Adam(lr, epsilon=epsilon)
         if loss_scale:
             self.adam = keras.optimizers.LossScaleOptimizer(self.adam)
         self.adam.build(self._variables)

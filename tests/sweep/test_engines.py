@@ -109,7 +109,9 @@ def test_every_run_is_trained_once_and_only_once_whatever_happens(start):
     wait_for(lambda: pids()[0] not in (None, first[0]), sweep)
     assert pids()[1] == first[1]
 
-    wait_for(lambda: len((GOOD[0] / "machines.jsonl").read_text().splitlines()) == 2, sweep)
+    # Before it has begun to collect it has nothing to save, and says so in other words.
+    wait_for(lambda: "/300 frames" in log(GOOD[0]).rpartition("--- ")[2], sweep)
+    assert len((GOOD[0] / "machines.jsonl").read_text().splitlines()) == 2
     sweep.send_signal(signal.SIGTERM)
     output = sweep.communicate()[0]
     assert sweep.returncode == 143, output
