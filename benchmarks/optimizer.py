@@ -8,7 +8,6 @@ traced something before. The first step has its tracing in it, as that of a run 
 """
 
 import pathlib
-import statistics
 import sys
 import time
 
@@ -49,10 +48,7 @@ def measure(shapes, repeats, rounds):
             common.finish(step())
             first = time.perf_counter() - started
             seen[kind].append({"first": first, "step": common.median_seconds(step, repeats=repeats)})
-    return {
-        kind: {part: statistics.median(one[part] for one in of_kind) for part in ("first", "step")}
-        for kind, of_kind in seen.items()
-    }
+    return {kind: common.medians(of_kind) for kind, of_kind in seen.items()}
 
 
 def in_words(seen):

@@ -9,10 +9,17 @@ import tensorflow as tf
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras' own, with one operation for each variable in place of some twenty: traced and taken in less time."""
+    """Keras' own, with one operation for each variable in place of some twenty: traced and taken in less time.
+
+    Kingma & Ba (2015), in the form before their section 2.1: the rate is corrected for the first steps, not the
+    moments, and epsilon is added to the root of the second moment as it is.
+    """
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any]) -> None:
-        """One step from gradients that are all there. What Keras offers beside it (decay, averages) is left out."""
+        """One step. grads: one for each variable that this was built with, in that order and of its shape.
+
+        What Keras offers beside it, such as weight decay and averages, is left out.
+        """
         step = tf.cast(self.iterations.value + 1, tf.float32)
         powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
         settings = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon, "lr": self.learning_rate.value}

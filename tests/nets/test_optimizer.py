@@ -159,3 +159,21 @@ def test_a_checkpoint_holds_moments_step_count_and_scale(tmp_path, loss_scale):
         np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
     if loss_scale:
         assert float(other.adam.dynamic_scale) == float(optimizer.adam.dynamic_scale)
+
+
+def test_a_checkpoint_of_keras_own_adam_goes_on(tmp_path):
+    """As runs of earlier versions have: two steps of Keras, then one of ours from its moments and step count."""
+    second = [np.ones((2, 2)), np.array([-3.0, 0.5, 0.0])]
+    variables = [keras.Variable(x.astype(np.float32)) for x in START]
+    optimizer = Optimizer(variables, lr=LR, epsilon=1e-4, clip=100.0, name="test")
+    optimizer.adam = keras.optimizers.Adam(LR, epsilon=1e-4)
+    optimizer.adam.build(variables)
+    for gradient in (GRADIENT, second):
+        optimizer.adam.apply([tf.constant(g, tf.float32) for g in gradient], variables)
+    path = tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
+
+    resumed, other, run = make(epsilon=1e-4)
+    tf.train.Checkpoint(optimizer=other).restore(path).assert_consumed()
+    run(GRADIENT)
+    for result, value in zip(resumed, numpy_adam([GRADIENT, second, GRADIENT], epsilon=1e-4, clip=100.0), strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-6)
