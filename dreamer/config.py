@@ -398,6 +398,8 @@ def _meant(name: str, known: list[str]) -> list[str]:
     sections = {key: key.rpartition(".")[0] for key in known}
     lasts = {key: key.rpartition(".")[2] for key in known}
     inside = nearest(section, sections.values()) if section else []
+    if begun := [key for key in known if sections[key] == section and lasts[key].startswith(last)]:
+        return begun
     for among in ([key for key in known if sections[key] in inside], known):
         here = {lasts[key] for key in among}
         longer = {other for other in here if last.startswith(f"{other}_") or other.startswith(f"{last}_")}

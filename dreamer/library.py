@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamer import agents, config, envs, hardware, seeds, start, stops
 from dreamer.replay import episodes as replay
+from dreamer.results import runs as run_files
 from dreamer.results import scores as score_files
 from dreamer.run import files, formats, layout
 
@@ -143,26 +144,30 @@ def metrics(logdir: Folder) -> list[dict]:
     return rows
 
 
-def scores(runs: Folder | Iterable[Folder]) -> list[dict]:
+def scores(runs: Folder | Iterable[Folder], keys: Iterable[str] = ()) -> list[dict]:
     """A row for every evaluation of all runs at or below some folders: `pandas.DataFrame(dreamer.scores("runs"))`.
 
-    Each has task, method, seed, frames, the mean return there, and path of the score file. Files that cannot be used
-    are left out with a warning. Raises ValueError for one that is itself among `runs`.
+    Each has task, method, seed, frames, the mean return there, path of the score file, and the run's values of `keys`
+    ("actor.lr"), None where nothing tells. Files that cannot be used are left out with a warning. Raises ValueError
+    for one that is itself among `runs`, and for an unknown key.
     """
-    found, problems = score_files.find([runs] if isinstance(runs, str | os.PathLike) else runs)
-    for problem in problems:
+    keys = [config.key(key).name for key in keys]
+    entries, problems = score_files.find([runs] if isinstance(runs, str | os.PathLike) else runs)
+    found, more = run_files.read_settings(entries)
+    for problem in [*problems, *(more if keys else [])]:
         _warn(problem)
     return [
         {
-            "task": run.task,
-            "method": run.method,
-            "seed": run.seed,
+            "task": run.scores.task,
+            "method": run.scores.method,
+            "seed": run.scores.seed,
             "frames": frames,
             "return": value,
-            "path": str(run.path),
+            "path": str(run.scores.path),
+            **{key: run_files.setting(run, key) for key in keys},
         }
         for run in found
-        for frames, value in zip(run.xs, run.ys, strict=True)
+        for frames, value in zip(run.scores.xs, run.scores.ys, strict=True)
     ]
 
 

@@ -621,12 +621,16 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert capsys.readouterr().out == "figures/dmc.png\nfigures/dmc.pdf\n"
     assert complaint(capsys, ["plot", "c", "--out", "figures"]) == "c holds no run"
     words = ["plot", "a", "--tasks", "x_*", "y", "--methods", "m", "--bin", "3e4", "--published", "--out", "f"]
-    assert cli.main(words) == 0
-    nothing = {"tasks": None, "methods": None, "window": None, "published": None}
+    assert cli.main([*words, "--group-by", "actor.lr", "model.deter"]) == 0
+    nothing = {"tasks": None, "methods": None, "window": None, "published": None, "group_by": []}
     assert calls[0] == ([Path("a"), Path("b")], Path("figures"), nothing)
     published = calls[1][2].pop("published")
     assert published.methods["planet"].name == "PlaNet"
-    assert calls[1] == ([Path("a")], Path("f"), {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0})
+    chosen = {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0, "group_by": ["actor.lr", "model.deter"]}
+    assert calls[1] == ([Path("a")], Path("f"), chosen)
+    capsys.readouterr()
+    line = complaint(capsys, ["plot", "a", "--group-by", "lr", "--out", "f"])
+    assert line.startswith("--group-by: unknown key --lr (command line): did you mean --model.lr or --actor.lr")
 
 
 def test_plot_against_a_key(capsys, monkeypatch):
@@ -638,7 +642,7 @@ def test_plot_against_a_key(capsys, monkeypatch):
     )
     assert cli.main(["plot", "a", "--x", "behavior.horizon", "--tasks", "x_*", "--out", "f.png"]) == 0
     assert capsys.readouterr().out == "f.png\n"
-    chosen = {"tasks": ["x_*"], "methods": None, "window": None}
+    chosen = {"tasks": ["x_*"], "methods": None, "window": None, "group_by": []}
     assert calls == [([Path("a")], "behavior.horizon", Path("f.png"), chosen)]
     line = complaint(capsys, ["plot", "a", "--x", "horizon", "--out", "f.png"])
     assert line == "--x: unknown key --horizon (command line): did you mean --behavior.horizon or --planner.horizon?"
@@ -688,6 +692,10 @@ def test_scores_of_runs_with_different_settings(capsys, tmp_path):
     assert err_again == err
     assert cli.main(["scores", str(tmp_path / "0")]) == 0
     assert capsys.readouterr().err == ""
+    assert cli.main(["scores", str(tmp_path), "--json", "--group-by", "model.deter"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["method"] for row in json.loads(out)] == ["dreamer, model.deter 128", "dreamer, model.deter 200"]
+    assert err == ""
 
 
 def run(*words, **variables) -> subprocess.CompletedProcess:

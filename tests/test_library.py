@@ -258,6 +258,9 @@ def test_training_is_that_of_the_command(tmp_path, capsys):
     rows, others = dreamer.scores(ours), dreamer.scores([tmp_path / "theirs"])
     assert [row["frames"] for row in rows] == [100, 150]
     assert [row.pop("path") for row in rows] == [str(ours / "scores.json")] * 2
+    assert [row["model.deter"] for row in dreamer.scores(ours, ["model.deter"])] == [keys["model.deter"]] * 2
+    with pytest.raises(ValueError, match=r"^unknown key --deter"):
+        dreamer.scores(ours, ["deter"])
     for row, other in zip(rows, others, strict=True):
         assert row["return"] == pytest.approx(other["return"], abs=1e-3)
         assert row.keys() == {"task", "method", "seed", "frames", "return"}

@@ -1,9 +1,11 @@
 """`dreamer plot`, `scores` and `report`: what came out of runs."""
 
+import argparse
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dreamer import config
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_frames, to_path
@@ -16,18 +18,22 @@ def plot(words: list[str]) -> int:
     parser = _results_parser("plot", "Draw learning curves of runs: a figure per suite, and one of all together.")
     parser.add_argument("--published", action="store_true", help="draw published curves and scores beside them")
     parser.add_argument(
-        "--out", type=to_path, required=True, metavar="FILE_OR_DIR", help="a .png, a .pdf or a directory"
+        "--out", type=to_path, required=True, metavar="FILE_OR_DIR", help="a .png, .pdf or .svg, or a directory"
     )
     parser.add_argument(
         "--x", metavar="KEY", help="draw final returns against this setting, such as behavior.horizon, not curves"
     )
     args = parse(parser, words)
     if args.x is not None:
-        _check_key(args.x, args.published)
+        _check_keys("--x", [args.x])
+        if args.published:
+            raise UsageError(
+                "--published goes with curves: no published figure is known for values of a key, leave out --x"
+            )
 
     from dreamer.results import against, plot, published
 
-    chosen = {"tasks": args.tasks, "methods": args.methods, "window": args.bin}
+    chosen = {"window": args.bin, **_chosen(args)}
     with _results_errors(args.out):
         if args.x is not None:
             return say("\n".join(map(str, against.main_figure(args.runs, args.x, args.out, **chosen))))
@@ -48,7 +54,7 @@ def scores(words: list[str]) -> int:
 
     with _results_errors():
         theirs = published.load()
-        entries = curves.collect(args.runs, args.tasks, args.methods)
+        entries = curves.collect(args.runs, **_chosen(args))
         rows = compare.rows(entries, theirs, args.bin, curves.mixed_settings(entries))
     return say(compare.to_json(rows) if args.json else compare.to_text(rows, theirs.sources["curves"]))
 
@@ -66,20 +72,23 @@ def report(words: list[str]) -> int:
     from dreamer.results import report
 
     with _results_errors(args.out):
-        written = report.write(args.runs, args.out, tasks=args.tasks, methods=args.methods, window=args.bin)
+        written = report.write(args.runs, args.out, window=args.bin, **_chosen(args))
     return say(str(written))
 
 
-def _check_key(name: str, published: bool) -> None:
-    """Raise UsageError where nothing can be drawn against that key."""
-    try:
-        config.key(name)
-    except config.ConfigError as error:
-        raise UsageError(f"--x: {error}") from error
-    if published:
-        raise UsageError(
-            "--published goes with curves: no published figure is known for values of a key, leave out --x"
-        )
+def _chosen(args: argparse.Namespace) -> dict[str, Any]:
+    """What curves.collect is asked for."""
+    _check_keys("--group-by", args.group_by)
+    return {"tasks": args.tasks, "methods": args.methods, "group_by": args.group_by}
+
+
+def _check_keys(option: str, names: Iterable[str]) -> None:
+    """Raise UsageError for what is no key of the settings."""
+    for name in names:
+        try:
+            config.key(name)
+        except config.ConfigError as error:
+            raise UsageError(f"{option}: {error}") from error
 
 
 def _results_parser(command: str, description: str) -> Parser:
@@ -90,6 +99,13 @@ def _results_parser(command: str, description: str) -> Parser:
     )
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these; 'walker_*' is a pattern")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, patterns too")
+    parser.add_argument(
+        *("--group-by",),
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="keep runs apart that differ in these settings, such as actor.lr: as many lines, rows, colours",
+    )
     parser.add_argument(
         "--bin", type=to_frames, metavar="FRAMES", help="average over so many frames (default: only very long curves)"
     )

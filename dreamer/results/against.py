@@ -15,7 +15,6 @@ from matplotlib.lines import Line2D
 from dreamer.results import curves, layout, plot, runs, style
 from dreamer.run import formats
 from dreamer.run.formats import shown
-from dreamer.run.settings import before
 
 _SAME_END = 1.05  # runs whose last frames differ by less have gone equally far
 _DECADES = 30  # numbers that span more than this factor stand on a logarithmic axis: learning rates
@@ -28,18 +27,20 @@ def main_figure(
     *,
     tasks: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
+    group_by: Iterable[str] = (),
     window: float | None = None,
 ) -> list[Path]:
     """Draw the final return of all runs at or below `paths` against their setting `key`; return the files written.
 
     A point is the mean over the runs of a method on a task with one value, at the last frames that as many of them as
-    possible reach; the bar is one standard deviation on either side. tasks, methods, window: as in plot.main_figure.
-    Raises ValueError if no run has the key in its config.yaml, or if `out` is no .png or .pdf.
+    possible reach; the bar is one standard deviation on either side. tasks, methods, group_by, window: as in
+    plot.main_figure.
+    Raises ValueError if no run has the key in its config.yaml, or if `out` has another suffix than style.SUFFIXES.
     """
     out = Path(out)
-    if out.suffix not in (".png", ".pdf") or out.is_dir():
-        raise ValueError(f"{shown(out)}: a figure against a setting is a .png or a .pdf")
-    entries = curves.collect(paths, tasks, methods)
+    if out.suffix not in style.SUFFIXES or out.is_dir():
+        raise ValueError(f"{shown(out)}: a figure against a setting can be {style.FORMS}")
+    entries = curves.collect(paths, tasks, methods, group_by)
     curves.refuse_many(entries, tasks=plot.TASKS, methods=plot.METHODS, what="one figure")
     found, problems = runs.read_settings(entries)
     curves.complain(problems)
@@ -74,13 +75,14 @@ def finals(
 
 def _value(run: runs.Run, key: str) -> Any:
     """What a run has for the key, or did where it is older; None where nothing tells, or nothing can be drawn at it."""
-    value = run.settings.get(key, before(key)) if run.settings else None
+    value = runs.setting(run, key)
     return value if isinstance(value, str | bool) or formats.is_number(value) else None
 
 
 def draw(points: dict[tuple[str, str], dict[Any, np.ndarray]], key: str, references: dict[str, float]) -> Figure:
     """Figure of `finals`. references: mean return of random actions per task."""
-    tasks, methods = (sorted({group[axis] for group in points}, key=_method_order) for axis in (0, 1))
+    tasks = sorted({task for task, _ in points})
+    methods = sorted({method for _, method in points}, key=curves.method_order)
     styles = style.method_styles(methods)
     figure, panels, columns = layout.panels_of(tasks)
     places, names = _places({value for of in points.values() for value in of})
@@ -128,10 +130,6 @@ def _is_logarithmic(numbers: Iterable[float]) -> bool:
 def _order(value: Any) -> tuple:
     """Numbers by size, then texts by name."""
     return (isinstance(value, str), value)
-
-
-def _method_order(name: str) -> tuple:
-    return (name != "dreamer", name)
 
 
 def _notes(found: list[runs.Run], key: str) -> list[str]:

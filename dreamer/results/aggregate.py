@@ -70,7 +70,7 @@ def summarise(entries: list[Scores], window: float | None = None) -> tuple[Summa
     common = [task for task in tasks if all(curves.of(entries, task, method) for method in methods)]
     if len(common) < 2:
         if len(tasks) > 1:
-            notes.append(f"no aggregate: it needs two tasks that all of {', '.join(methods)} have")
+            notes.append(f"no aggregate: it needs two tasks that all of {'; '.join(methods)} have")
         return None, notes
     if left_out := [task for task in tasks if task not in common]:
         notes.append(f"aggregate: not every method has {', '.join(left_out)}: left out")

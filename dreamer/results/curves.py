@@ -1,6 +1,7 @@
 """What figures, tables and reports share: which runs are meant, on which frames they meet, and what they are called."""
 
 import fnmatch
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -21,16 +22,22 @@ SUITES = {name: suite.title for name, suite in envs.SUITES.items()}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
 LONGEST = 1000  # characters of a pattern
 POINTS = 10_000  # of a curve: more than any screen has columns
+_DIVISION = ", "  # between a method and the settings by whose values it is divided
+_NUMBER = r"(?<![\w.])(-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)(?![\w.])"
 
 
 def collect(
-    runs: Iterable[Path], tasks: Iterable[str] | None = None, methods: Iterable[str] | None = None
+    runs: Iterable[Path],
+    tasks: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    group_by: Iterable[str] = (),
 ) -> list[scores.Scores]:
     """Scores of all runs at or below `runs` whose task and method are asked for; None asks for all.
 
     tasks: names with or without their suite, and patterns ("walker_walk", "dmc_walker_walk", "cartpole_*").
+    group_by: keys of the settings, by whose values a method is divided into several, see `divided`.
     Files below a directory that cannot be used are named on stderr, one line each. Raises ValueError if a file that is
-    itself one of `runs` cannot, if no run is left, or if a name fits none.
+    itself one of `runs` cannot, if no run is left, if a name fits none, or if no run has a key.
     """
     entries, problems = scores.find(runs)
     if not entries:
@@ -43,8 +50,30 @@ def collect(
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
         raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
-    complain(problems)  # not beside an error, which is one line
-    return chosen
+    keys = list(dict.fromkeys(group_by))
+    divisions, more = divided(chosen, keys) if keys else (chosen, [])
+    complain([*problems, *more])  # not beside an error, which is one line
+    return divisions
+
+
+def divided(entries: list[scores.Scores], keys: list[str]) -> tuple[list[scores.Scores], list[str]]:
+    """The same runs, each method divided by the values of keys: "dreamer, actor.lr 8e-05"; and what there is to say.
+
+    A run without settings, as one of a score file of many, keeps the name of its method. Raises ValueError if no run
+    has a key.
+    """
+    found, _ = run_files.read_settings(entries)  # what is wrong with them is said where they are compared
+    for key in keys:
+        if all(run_files.setting(run, key) is None for run in found):
+            raise ValueError(f"no run has {key} in its config.yaml")
+    unknown = sum(not run.settings for run in found)
+    note = f"{unknown:,} of {len(found):,} runs have no settings: not divided by {', '.join(keys)}"
+    return [_divided(run, keys) for run in found], [note] * (unknown > 0)
+
+
+def _divided(run: run_files.Run, keys: list[str]) -> scores.Scores:
+    values = [f"{key} {run_files.in_words(run_files.setting(run, key))}" for key in keys if run.settings]
+    return run.scores._replace(method=_DIVISION.join([run.scores.method, *values]))
 
 
 def complain(problems: Iterable[str]) -> None:
@@ -73,9 +102,19 @@ def tasks_of(entries: Iterable[scores.Scores]) -> list[str]:
 
 
 def methods_of(entries: Iterable[scores.Scores]) -> list[str]:
-    """Names of the methods, in the order in which they are shown: Dreamer first, random actions last."""
+    """Names of the methods, in the order in which they are shown: Dreamer first, random actions last.
+
+    One that is divided by values stands in their order, numbers by size.
+    """
+    return sorted({entry.method for entry in entries}, key=method_order)
+
+
+def method_order(method: str) -> tuple:
+    """Sorts names of methods for `methods_of`."""
     ranks = {"dreamer": 0, "random": 2}
-    return sorted({entry.method for entry in entries}, key=lambda method: (ranks.get(method, 1), method))
+    name, _, values = method.partition(_DIVISION)
+    texts = re.split(_NUMBER, values)  # text and numbers in turn
+    return ranks.get(name, 1), name, [float(text) if n % 2 else text for n, text in enumerate(texts)]
 
 
 def of(entries: Iterable[scores.Scores], task: str, method: str) -> list[scores.Scores]:
@@ -130,7 +169,8 @@ def mixed_settings(entries: list[scores.Scores]) -> dict[tuple[str, str], dict[s
     complain(problems)
     mixed = run_files.mixed_settings(found)
     complain(
-        f"warning: {task}, {method}: runs with different settings are averaged: {settings_in_words(keys)}"
+        f"warning: {task}, {method}: runs with different settings are averaged: {settings_in_words(keys)} "
+        "(--group-by KEY keeps them apart)"
         for (task, method), keys in mixed.items()
     )
     return mixed
@@ -204,10 +244,24 @@ def shared(ys: np.ndarray) -> np.ndarray:
 
     ys: [runs, P] as `align` returns them.
     """
+    return np.all(_going_on(ys), axis=0)
+
+
+def without_leaps(xs: np.ndarray, mean: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The line of a mean [P], with a NaN wherever it would lead from a run's end to another's beginning.
+
+    xs [P], ys [runs, P] as `align` returns them. A line there would be one that no run has taken.
+    """
+    going_on = _going_on(ys)
+    leaps = 1 + np.flatnonzero(~np.any(going_on[:, 1:] & going_on[:, :-1], axis=0))
+    return np.insert(np.asarray(xs, float), leaps, np.nan), np.insert(mean, leaps, np.nan)
+
+
+def _going_on(ys: np.ndarray) -> np.ndarray:
+    """Between each run's first value and its last one, [runs, P] bool."""
     known = np.isfinite(ys)
     begun = np.logical_or.accumulate(known, axis=1)
-    ongoing = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
-    return np.all(begun & ongoing, axis=0)
+    return begun & np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
 
 
 def last_common(xs: np.ndarray, ys: np.ndarray) -> tuple[float, np.ndarray]:
@@ -243,8 +297,9 @@ def title(task: str) -> str:
 
 
 def label(method: str) -> str:
-    """Name of a method for a legend."""
-    return NAMES.get(method, method)
+    """Name of a method for a legend; of one that is divided by settings, with their values."""
+    name, division, values = method.partition(_DIVISION)
+    return f"{NAMES.get(name, name)}{division}{values}"
 
 
 def _matching(kind: str, patterns: Iterable[str] | None, names: set[str]) -> list[str]:

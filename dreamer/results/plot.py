@@ -36,26 +36,29 @@ def main_figure(
     *,
     tasks: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
+    group_by: Iterable[str] = (),
     window: float | None = None,
     published: Published | None = None,
 ) -> list[Path]:
     """Draw the learning curves of all runs at or below the paths `runs` and return the files written.
 
     A line is the mean over the runs of a method on a task, the band one standard deviation on either side; where some
-    of them have ended, the mean of the others goes on as a thin line. A
-    run directory's random.json, {"mean": return, "std": .., "episodes": n}, becomes the dashed line of its task.
-    tasks, methods: as in curves.collect; window: frames, as in curves.align; published: what to draw beside the runs.
+    of them have ended, the mean of the others goes on as a thin line. A run directory's random.json, {"mean": return,
+    "std": .., "episodes": n}, becomes the dashed line of its task.
+    tasks, methods, group_by: as in curves.collect; window: frames, as in curves.align; published: what to draw beside
+    the runs.
 
-    out is a .png or .pdf file that gets all panels, or a directory that gets a PNG and a PDF of every suite and, where
-    several tasks can be taken together, of the aggregate. Files that cannot be used are left out with one line each
-    on stderr. Runs of a task and a method that have different settings are averaged all the same, with a line there and
-    in the figure. Raises ValueError if nothing is left, if it is too much for a figure, or if out has another suffix.
+    out is a .png, .pdf or .svg file that gets all panels, or a directory that gets a PNG and a PDF of every suite and,
+    where several tasks can be taken together, of the aggregate. Files that cannot be used are left out with one line
+    each on stderr. Runs of a task and a method that have different settings are averaged all the same, with a line
+    there and in the figure. Raises ValueError if nothing is left, if it is too much for a figure, or if out has another
+    suffix.
     """
     out = Path(out)
-    one_file = out.suffix in (".png", ".pdf") and not out.is_dir()
+    one_file = out.suffix in style.SUFFIXES and not out.is_dir()
     if out.suffix and not one_file and not out.is_dir():
-        raise ValueError(f"{shown(out)}: the figure can be a .png, a .pdf or a directory, not {out.suffix[:20]}")
-    entries = curves.collect(runs, tasks, methods)
+        raise ValueError(f"{shown(out)}: the figure can be {style.FORMS} or a directory, not {out.suffix[:20]}")
+    entries = curves.collect(runs, tasks, methods, group_by)
     suites: dict[str, list[scores.Scores]] = {}
     for entry in entries:
         suites.setdefault(curves.suite_of(entry.task), []).append(entry)
@@ -146,7 +149,7 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
     # Not clipped: the marker of a return of 0 lies half below the panel.
     points: dict[str, Any] = {"color": line["color"], "linestyle": "", "marker": "o", "clip_on": False}
     if not shared.all():
-        panel.plot(xs, mean, linewidth=0.7, zorder=2.8, label=_THIN, **line)
+        panel.plot(*curves.without_leaps(xs, mean, ys), linewidth=0.7, zorder=2.8, label=_THIN, **line)
         if _is_short(xs, columns):
             panel.plot(xs, mean, markersize=3, markerfacecolor="white", markeredgewidth=0.7, zorder=3.5, **points)
     if _is_short(xs, columns):

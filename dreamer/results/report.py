@@ -53,17 +53,18 @@ def write(
     *,
     tasks: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
+    group_by: Iterable[str] = (),
     window: float | None = None,
 ) -> Path:
     """Write the page about all runs at or below `paths` to `out`, an .html file, in one step; returns `out`.
 
-    tasks, methods, window: as in curves.collect and curves.align. Files that cannot be used are left out with one line
-    each on stderr. Raises ValueError if no run is left or out has another suffix.
+    tasks, methods, group_by, window: as in curves.collect and curves.align. Files that cannot be used are left out with
+    one line each on stderr. Raises ValueError if no run is left or out has another suffix.
     """
     out = Path(out)
     if out.suffix not in (".html", ".htm") or out.is_dir():
         raise ValueError(f"{formats.shown(out)}: the report is one file that ends with .html")
-    entries = curves.collect(paths, tasks, methods)
+    entries = curves.collect(paths, tasks, methods, group_by)
     curves.refuse_many(entries, tasks=TASKS, methods=METHODS, what="one page")
     found, problems = runs.read(entries)
     references, more = curves.random_returns(entries)

@@ -122,6 +122,11 @@ def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
     return mixed
 
 
+def setting(run: Run, key: str) -> Any:
+    """A run's value of a key, or what it did where it is older than the key; None where nothing tells."""
+    return run.settings.get(key, before(key)) if run.settings else None
+
+
 def differences(settings: list[dict]) -> dict[str, list]:
     """{key: its value in each of the settings} of the keys in which they are not equal.
 
@@ -129,7 +134,7 @@ def differences(settings: list[dict]) -> dict[str, list]:
     """
     found = {}
     for key in dict.fromkeys(key for of in settings for key in of):
-        values = [of[key] if key in of else before(key) for of in settings]
+        values = [of.get(key, before(key)) for of in settings]
         if any(value != values[0] for value in values):
             found[key] = values
     return found

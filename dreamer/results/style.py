@@ -16,8 +16,11 @@ from dreamer.run.files import replacing
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK = ("#4AA8E8", "#FF8A4C", "#2CC79B", "#E7A4CB", "#F2B63C", "#8FD3F7")  # the same, for lines on a dark page
 DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1)))  # told apart by these when there are more methods than colours
+SUFFIXES = (".png", ".pdf", ".svg")
+FORMS = "a .png, a .pdf, an .svg"
 INK = "#222222"
 GREY = "#777777"
+_DATES = {".pdf": ["CreationDate"], ".svg": ["Date"]}  # of the day, in a file's metadata
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -44,6 +47,8 @@ STYLE: dict[Any, Any] = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
     "pdf.fonttype": 42,  # TrueType: conferences refuse the default Type 3
+    "svg.fonttype": "none",  # text that can be edited
+    "svg.hashsalt": "dreamer",  # else ids in the file differ every time
     "text.parse_math": False,  # names of tasks and methods come out of files: a dollar in them is a dollar
     "figure.dpi": 150,
 }
@@ -58,7 +63,7 @@ def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def save(figure: Figure, files: list[Path], notes: Iterable[str] = ()) -> None:
-    """Write the figure to .png and .pdf files, each in one step; the same figure gives the same bytes.
+    """Write the figure to files with SUFFIXES, each in one step; the same figure gives the same bytes.
 
     notes: lines to be read with a figure 6 inches wide, wrapped, in room that is added below it.
     """
@@ -70,5 +75,6 @@ def save(figure: Figure, files: list[Path], notes: Iterable[str] = ()) -> None:
         # Outside of the figure: its layout has labels at the lower edge, wherever the panels are told to end.
         options["bbox_inches"] = Bbox([[0, -0.14 - 0.12 * len(lines)], [width, height]])
     for file in files:
+        metadata = {field: None for field in _DATES.get(file.suffix, ())} or None
         with replacing(file) as temporary:
-            figure.savefig(temporary, metadata={"CreationDate": None} if file.suffix == ".pdf" else None, **options)
+            figure.savefig(temporary, metadata=metadata, **options)

@@ -53,6 +53,8 @@ def test_the_figure_has_a_line_per_method(folder, tmp_path, capsys):
     assert count(out, BLUE) > 200
     assert count(out, VERMILION) > 20
     assert capsys.readouterr().err == "warning: runs end after different frames, 20 to 30\n"
+    against.main_figure([folder], "model.deter", out, group_by=["behavior.horizon"])  # Dreamer's two, and PlaNet's
+    assert count(out, (0, 158, 115)) > 20
 
 
 @pytest.mark.parametrize(
@@ -97,8 +99,8 @@ def test_a_run_older_than_the_key_stands_at_what_it_did(tmp_path):
 
 
 def test_what_cannot_be_drawn(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"x.svg: a figure against a setting is a .png or a .pdf"):
-        against.main_figure([folder], "behavior.horizon", tmp_path / "x.svg")
+    with pytest.raises(ValueError, match=r"x.jpg: a figure against a setting can be a .png, a .pdf, an .svg$"):
+        against.main_figure([folder], "behavior.horizon", tmp_path / "x.jpg")
     for path in folder.glob("*/config.yaml"):
         path.unlink()
     with pytest.raises(ValueError, match=r"no run has behavior.horizon in its config.yaml"):

@@ -88,7 +88,7 @@ def test_what_is_left_out_is_said():
     entries = make_runs(tasks=TASKS[:1]) + make_runs(tasks=TASKS[1:2], method="planet")
     assert aggregate.summarise(entries) == (
         None,
-        ["no aggregate: it needs two tasks that all of dreamer, planet have"],
+        ["no aggregate: it needs two tasks that all of dreamer; planet have"],
     )
     assert aggregate.summarise(make_runs(tasks=TASKS[:1])) == (None, [])
     assert aggregate.summarise(make_runs(tasks=("toy_a", "toy_b"))) == (None, [])

@@ -149,10 +149,54 @@ def test_a_mean_over_different_settings_is_named_with_keys_and_values(tmp_path, 
     problem, warning = capsys.readouterr().err.splitlines()
     assert problem.startswith(f"{tmp_path / '2' / 'config.yaml'}:2: expected")
     assert warning == (
-        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: a 1 or 2, b true or missing"
+        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: a 1 or 2, b true or missing "
+        "(--group-by KEY keeps them apart)"
     )
     assert curves.mixed_settings([entries[1], entries[3]]) == {}
     assert capsys.readouterr().err == ""
+
+
+def test_methods_are_divided_by_their_settings_in_order_of_size(tmp_path, capsys):
+    runs = {"a": "a: 10\nb:\n  c: x\n", "b": "a: 9\nb:\n  c: x\n", "c": "a: 1e-5\n", "d": None}
+    for seed, (name, text) in enumerate(runs.items()):
+        run = write_run(tmp_path / name, seed=seed)
+        if text:
+            (run / "config.yaml").write_text(text)
+    write_run(tmp_path / "e", seed=0, method="planet")
+    (tmp_path / "e" / "config.yaml").write_text("a: 9\n")
+    entries = curves.collect([tmp_path], methods=["*"], group_by=["a", "b.c", "a"])
+    assert {entry.path.parent.name: entry.method for entry in entries} == {
+        "a": "dreamer, a 10, b.c x",
+        "b": "dreamer, a 9, b.c x",
+        "c": "dreamer, a 1e-05, b.c missing",
+        "d": "dreamer",
+        "e": "planet, a 9, b.c missing",
+    }
+    assert [(entry.seed, entry.ys) for entry in entries] == [(0, [2]), (1, [2]), (2, [2]), (3, [2]), (0, [2])]
+    assert curves.methods_of(entries) == [
+        *("dreamer", "dreamer, a 1e-05, b.c missing", "dreamer, a 9, b.c x", "dreamer, a 10, b.c x"),
+        "planet, a 9, b.c missing",
+    ]
+    assert curves.label("planet, a 9, b.c missing") == "PlaNet, a 9, b.c missing"
+    assert capsys.readouterr().err == "1 of 5 runs have no settings: not divided by a, b.c\n"
+    assert curves.mixed_settings(entries) == {}
+    with pytest.raises(ValueError, match=r"^no run has d in its config\.yaml$"):
+        curves.collect([tmp_path], group_by=["a", "d"])
+
+
+def test_what_is_older_than_a_key_is_divided_by_what_it_did(tmp_path):
+    for name, text in (("old", "model:\n  deter: 200\n"), ("new", "loop:\n  overlap: false\n")):
+        (write_run(tmp_path / name) / "config.yaml").write_text(text)
+    entries = curves.collect([tmp_path], group_by=["loop.overlap"])
+    assert [entry.method for entry in entries] == ["dreamer, loop.overlap false"] * 2
+
+
+def test_no_line_leads_from_a_runs_end_to_anothers_beginning():
+    nan = np.nan
+    ys = np.array([[1, nan, 3, nan, nan, nan], [nan, nan, nan, 4, 5, nan], [nan, nan, nan, nan, 7, 8]])
+    xs, mean = curves.without_leaps(np.arange(6), curves.spread(ys)[0], ys)
+    np.testing.assert_array_equal(xs, [0, 1, 2, nan, 3, 4, 5])
+    np.testing.assert_array_equal(mean, [1, nan, 3, nan, 4, 6, 8])
 
 
 def test_settings_in_words():

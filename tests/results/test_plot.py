@@ -152,7 +152,7 @@ def test_more_tasks_or_methods_than_a_figure_takes(tmp_path, monkeypatch):
 
 def test_other_suffix_is_refused(tmp_path):
     run = write_run(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"can be a \.png, a \.pdf or a directory, not \.jpg"):
+    with pytest.raises(ValueError, match=r"can be a \.png, a \.pdf, an \.svg or a directory, not \.jpg"):
         plot.main_figure([run], tmp_path / "a.jpg")
 
 
@@ -219,8 +219,40 @@ def test_a_mean_over_different_settings_is_named_on_stderr_and_with_its_figures(
     notes = ["Walker Walk: runs of Dreamer with different settings are averaged: model.deter 200 or 50"]
     assert saved == {"dmc": notes, "toy": [], "aggregate": notes}
     assert capsys.readouterr().err.splitlines() == [
-        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: model.deter 200 or 50"
+        "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: model.deter 200 or 50 "
+        "(--group-by KEY keeps them apart)"
     ]
+    plot.main_figure([tmp_path], tmp_path / "figures", group_by=["model.deter"])
+    assert saved["dmc"] == []
+    assert capsys.readouterr().err == (
+        "no aggregate: it needs two tasks that all of dreamer, model.deter 50; dreamer, model.deter 200 have\n"
+    )
+
+
+def test_two_settings_are_two_lines(tmp_path):
+    for name, deter, ys in (("a", 50, (0, 1, 2)), ("b", 200, (0, 4, 8))):
+        (write_run(tmp_path / name, ys=ys) / "config.yaml").write_text(f"model:\n  deter: {deter}\n")
+    plot.main_figure([tmp_path], tmp_path / "one.png")
+    assert count(read(tmp_path / "one.png"), VERMILION) == 0
+    plot.main_figure([tmp_path], tmp_path / "two.png", group_by=["model.deter"])
+    assert min(count(read(tmp_path / "two.png"), color) for color in (BLUE, VERMILION)) > 200
+
+
+def test_runs_that_do_not_meet_are_not_joined(tmp_path):
+    entries = [make_scores([10, 20], [1, 2]), make_scores([80, 90], [50, 60], seed=1)]
+    (panel,) = plot.draw(entries, {}).axes
+    (thin,) = [line for line in panel.lines if line.get_label() == plot._THIN]
+    np.testing.assert_array_equal(thin.get_xdata(), [10, 20, np.nan, 80, 90])
+
+
+def test_a_figure_that_can_be_edited(tmp_path):
+    run = write_run(tmp_path / "run")
+    for name in ("a.svg", "b.svg"):
+        plot.main_figure([run], tmp_path / name)
+    svg = (tmp_path / "a.svg").read_text()
+    assert ">Walker Walk</text>" in svg
+    assert "<dc:date>" not in svg
+    assert (tmp_path / "b.svg").read_text() == svg
 
 
 def test_notes_lie_below_the_figure_which_stays_as_it_was(tmp_path):
