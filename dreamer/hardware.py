@@ -78,13 +78,18 @@ def use_onednn() -> None:
 
     TensorFlow reads that once, as it is imported: where it already is, this does nothing, and `slow_cpu` tells.
     """
-    if "tensorflow" not in sys.modules and platform.machine().lower() in ("x86_64", "amd64"):
-        os.environ.setdefault(ONEDNN, "1")
+    if "tensorflow" not in sys.modules and platform.machine().lower() in ("x86_64", "amd64") and _onednn() is None:
+        os.environ[ONEDNN] = "1"
+
+
+def _onednn() -> bool | None:
+    """What the user says of it; None where that is nothing, or nothing that TensorFlow reads, such as an empty text."""
+    return {"0": False, "false": False, "1": True, "true": True}.get(os.environ.get(ONEDNN, "").lower())
 
 
 def slow_cpu() -> str | None:
     """One line where TensorFlow was kept from the fast kernels of a CPU, see `use_onednn`; else None."""
-    given = os.environ.get(ONEDNN)
+    given = _onednn()
     if given is None:
         flags = cpu_flags()
         if "avx2" not in flags or flags.intersection(ONEDNN_BY_DEFAULT):
@@ -93,9 +98,9 @@ def slow_cpu() -> str | None:
             f"TensorFlow was imported before dreamer set {ONEDNN} to 1, without which this CPU takes nearly twice as "
             "long: set it before"
         )
-    if given.lower() not in ("0", "false"):
+    if given:
         return None
-    return f'{ONEDNN} is "{given}", without which a CPU computes up to several times faster: unset it'
+    return f'{ONEDNN} is "{os.environ[ONEDNN]}", without which a CPU computes up to several times faster: unset it'
 
 
 def resolve_precision(

@@ -95,9 +95,9 @@ def train(
         agreed = start.claim_logdir(run, logdir, resources, [allow] if isinstance(allow, str) else list(allow))
         for line in agreed.notes:
             print(line, flush=True)
+        of_run = agreed.previous is not None and run.precision == "auto"
         run = agreed.config
         start.prepare_rendering(run)
-        of_run = agreed.previous is not None and run.precision == "auto"
         name, line = start.choose_precision(run.precision, of_run=of_run, emulate=not of_run)
         for told in filter(None, (start.note_on_devices(), line)):
             print(told, flush=True)

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dreamer.envs.rendering import named_platform
 from dreamer.run import formats, layout, lock, settings
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}  # of logger.also
+_IMPORTING = threading.Lock()  # by one thread: what it does with the standard error is done to all of them
 RUNS_NAMED = 6  # where a folder of runs was given in the place of one
 
 
@@ -85,6 +87,10 @@ def claim_logdir(
     SettingsError if the run in it has other settings, BlockingIOError if another process holds it.
     """
     _check_loggers(run.logger.also)
+    try:
+        os.path.abspath(logdir).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the log directory {formats.shown(logdir)}: TensorFlow needs a name in UTF-8") from None
     # Before the lock too, so that a refusal leaves not even the lock's file behind.
     settings.agree(run, logdir, allowed)
     try:
@@ -141,7 +147,7 @@ def load_tensorflow() -> list[tuple[int, int]]:
     # Keras would follow a setting meant for other projects of the user; ours only works on TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     hardware.use_onednn()
-    with _quiet_imports(), _uncollected():
+    with _IMPORTING, _quiet_imports(), _uncollected():
         import keras
         import tensorflow as tf
         import tensorflow_probability  # noqa: F401  # needed later, and as large as Keras
@@ -149,6 +155,13 @@ def load_tensorflow() -> list[tuple[int, int]]:
         capabilities = hardware.gpu_capabilities()
     if keras.backend.backend() != "tensorflow":
         raise UsageError(f"Keras was imported with the backend {keras.backend.backend()}, expected tensorflow")
+    for wrong, what in (
+        (not tf.executing_eagerly(), "eager execution is turned off"),
+        (tf.config.functions_run_eagerly(), "tf.config.run_functions_eagerly is turned on"),
+        (tf.distribute.has_strategy(), "this is in the scope of a tf.distribute.Strategy (--gpus N shares a step)"),
+    ):
+        if wrong:
+            raise UsageError(f"{what}, with which dreamer cannot work")
     if not capabilities:
         # The remapper fuses products with their biases into kernels that do not use AMX: a step takes a fifth longer.
         tf.config.optimizer.set_experimental_options({"remapping": False})

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -378,10 +379,27 @@ def test_a_path_that_was_given_and_cannot_be_used(words, filename, told, started
 
 
 def test_a_path_that_standard_output_cannot_say(monkeypatch, tmp_path):
+    def say(words):
+        print("\u00e4\udcff")
+        return output.say("\u00e4\udcff")
+
+    monkeypatch.setitem(cli.COMMANDS, "tasks", (say, ""))
     with (tmp_path / "out").open("w", encoding="ascii") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        assert output.say("\u00e4\udcff") == 0
-    assert (tmp_path / "out").read_text() == "\\xe4\\udcff\n"
+        assert cli.main(["tasks"]) == 0
+    assert (tmp_path / "out").read_text() == 2 * "\\xe4\\udcff\n"
+
+
+def test_streams_that_a_daemon_has_closed(tmp_path):
+    """Their numbers must not be those of files that are opened later, into which others would print."""
+    program = (
+        "import os, sys\nimport dreamer.cli.main as cli\nassert cli.main(['--version']) == 0\n"
+        f"assert os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY) > 2\n"
+        "print('to nobody', file=sys.stderr)\nos.write(2, b'nor this')\n"
+    )
+    line = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line]).returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_errors_of_the_program_keep_their_traceback(started, monkeypatch):

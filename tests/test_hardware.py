@@ -97,7 +97,7 @@ def test_an_nvidia_smi_that_does_not_start(without_gpu):
     assert not hardware.nvidia_gpu(driver)
 
 
-@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("", False)])
+@pytest.mark.parametrize(("value", "slow"), [("0", True), ("False", True), ("1", False), ("true", False)])
 def test_a_variable_that_makes_a_cpu_slow_is_named(value, slow, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
     assert bool(hardware.slow_cpu()) is slow
@@ -105,13 +105,17 @@ def test_a_variable_that_makes_a_cpu_slow_is_named(value, slow, monkeypatch):
         assert hardware.slow_cpu().startswith(f'TF_ENABLE_ONEDNN_OPTS is "{value}"')
 
 
+@pytest.mark.parametrize("value", [None, "", "yes"])
 @pytest.mark.parametrize(
     ("flags", "slow"),
     [({"avx2"}, True), ({"avx2", "avx512f"}, True), ({"avx2", "avx_vnni"}, False), ({"avx2", "amx_bf16"}, False)]
     + [({"sse4_1"}, False), (set(), False)],
 )
-def test_tensorflow_imported_too_early_is_told_where_it_is_slow(flags, slow, monkeypatch):
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+def test_tensorflow_imported_too_early_is_told_where_it_is_slow(flags, slow, value, monkeypatch):
+    """With a text that TensorFlow does not read, too: it then does as if there were none."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value or "")
+    if value is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
     told = hardware.slow_cpu()
     assert bool(told) is slow
@@ -125,6 +129,9 @@ def test_tensorflow_imported_too_early_is_told_where_it_is_slow(flags, slow, mon
         ("x86_64", False, None, "1"),
         ("AMD64", False, None, "1"),
         ("x86_64", False, "0", "0"),
+        ("x86_64", False, "true", "true"),
+        ("x86_64", False, "", "1"),
+        ("x86_64", False, "yes", "1"),
         ("x86_64", True, None, None),
         ("aarch64", False, None, None),
     ],

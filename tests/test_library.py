@@ -1,7 +1,9 @@
 """The package as a library: agents of runs in programs of others, training from a script, what a run has written."""
 
+import concurrent.futures
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import dreamer
 from dreamer import config, library, seeds
@@ -233,6 +236,33 @@ def test_weights_of_other_settings_are_a_fault(runs, tmp_path):
         dreamer.load(tmp_path)
 
 
+def test_threads_may_begin_together(capfd):
+    """Each keeps what TensorFlow prints from the standard error, which belongs to all of them."""
+    before = os.fstat(2)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert len(set(map(tuple, pool.map(lambda _: library.start.load_tensorflow(), range(64))))) == 1
+    assert os.fstat(2) == before
+
+
+@pytest.mark.parametrize("how", ["functions", "strategy"])
+def test_a_tensorflow_with_which_nothing_works_is_told(how, tmp_path):
+    with contextlib.ExitStack() as undone:
+        if how == "functions":
+            tf.config.run_functions_eagerly(True)
+            undone.callback(tf.config.run_functions_eagerly, False)
+        else:
+            undone.enter_context(tf.distribute.MirroredStrategy(["CPU:0"]).scope())
+        with pytest.raises(ValueError, match="with which dreamer cannot work"):
+            dreamer.train(["toy", "debug"], tmp_path / "run", steps=150)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_a_log_directory_that_tensorflow_cannot_name(tmp_path):
+    with pytest.raises(ValueError, match="TensorFlow needs a name in UTF-8"):
+        dreamer.train(["toy", "debug"], os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), steps=150)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_tells_of_hardware_that_is_not_used(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(library.start, "note_on_devices", lambda: "a GPU is hidden")
     monkeypatch.setattr(loop, "work", lambda *arguments, **options: "done")
@@ -258,7 +288,7 @@ def test_training_is_that_of_the_command(tmp_path, capsys):
     rows, others = dreamer.scores(ours), dreamer.scores([tmp_path / "theirs"])
     assert [row["frames"] for row in rows] == [100, 150]
     assert [row.pop("path") for row in rows] == [str(ours / "scores.json")] * 2
-    assert [row["model.deter"] for row in dreamer.scores(ours, ["model.deter"])] == [keys["model.deter"]] * 2
+    assert [row["actor.lr"] for row in dreamer.scores(ours, ["actor.lr"])] == [1e-3] * 2
     with pytest.raises(ValueError, match=r"^unknown key --deter"):
         dreamer.scores(ours, ["deter"])
     for row, other in zip(rows, others, strict=True):
@@ -269,6 +299,8 @@ def test_training_is_that_of_the_command(tmp_path, capsys):
     # The same call goes on, and other settings are refused with the line of the command.
     assert dreamer.train(["toy", "debug"], ours, keys, steps=150) == ours
     assert "is finished at 150 frames" in capsys.readouterr().out
+    assert dreamer.train(["toy", "debug"], ours, keys | {"precision": "auto"}, steps=150) == ours
+    assert "precision float32: that of the run" in capsys.readouterr().out.splitlines()
     with pytest.raises(ValueError, match="holds a run with other settings"):
         dreamer.train(["toy", "debug"], ours, keys | {"seed": 4}, steps=150)
 

@@ -1,6 +1,8 @@
 """The command `dreamer`: finds the command, and turns what it raises into one line and an exit code."""
 
 import errno
+import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -27,6 +29,7 @@ commands:
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 75 in use, 128 + n stopped by signal n."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     try:
         with stops.Stops() as active:
             return _dispatch(words, active)
@@ -50,6 +53,23 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno in UNUSABLE and is_named(error.filename, words):
             return fail(f"{formats.shown(error.filename)}: {error.strerror}", 2)
         raise
+
+
+def _open_streams() -> None:
+    """Let everything be printed: to nobody where a daemon has closed a stream, and whatever letters a terminal lacks.
+
+    The number of a closed stream would be that of the next file that is opened.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(words: list[str], active: stops.Stops) -> int:

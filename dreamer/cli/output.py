@@ -21,11 +21,7 @@ def wrap(head: str, text: str, width: int | None) -> list[str]:
 def say(text: str) -> int:
     """Print a command's result; returns the exit code 0."""
     try:
-        try:
-            print(text, flush=True)
-        except UnicodeEncodeError:
-            # A terminal without Unicode, or a file whose name is none.
-            print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         silence()  # `dreamer configs | head`: the reader has what it wanted
     return 0

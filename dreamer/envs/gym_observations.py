@@ -48,10 +48,14 @@ class Form(NamedTuple):
         return self.limits is None and not self.stacked and whole
 
     def convert(self, value: Any) -> np.ndarray:
-        """(H, W) or (H, W, c) uint8. Raises EnvError where the value is not of this form."""
+        """(H, W) or (H, W, c) uint8; a plain one as it is. Raises EnvError where the value is not of this form."""
         image = np.asarray(value)
+        if self.plain and image.ndim < 2:
+            return value  # no image at all, which whoever takes it names
         if image.shape != self.shape:
             raise EnvError(f"an observation of shape {image.shape}: expected an image of shape {self.shape}")
+        if self.plain:
+            return value
         if self.stacked:
             image = image[-1]
         if self.channels is not None:
@@ -137,8 +141,7 @@ def take(space: Any, key: str, *, images: bool, task: str) -> Observations:
     if not chosen:
         return Observations(None, vectors, spaces, "", out)
     part, form = chosen
-    convert = (lambda value: value) if form.plain else form.convert
-    return Observations(lambda seen: convert(part.of(seen)), vectors, spaces, f"{part}, {form.told}", out)
+    return Observations(lambda seen: form.convert(part.of(seen)), vectors, spaces, f"{part}, {form.told}", out)
 
 
 def _parts(space: Any, path: tuple = ()) -> Iterator[_Part]:

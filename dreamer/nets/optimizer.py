@@ -22,7 +22,8 @@ class Adam(keras.optimizers.Adam):
         """
         step = tf.cast(self.iterations.value + 1, tf.float32)
         powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
-        settings = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon, "lr": self.learning_rate.value}
+        rate = tf.cast(self.learning_rate.value, tf.float32)  # kept in Keras' floatx, which is the user's to choose
+        settings = {"beta1": self.beta_1, "beta2": self.beta_2, "epsilon": self.epsilon, "lr": rate}
         moments = zip(self._momentums, self._velocities, strict=True)
         for gradient, variable, (m, v) in zip(grads, trainable_variables, moments, strict=True):
             handles = {"var": variable.value.handle, "m": m.value.handle, "v": v.value.handle}

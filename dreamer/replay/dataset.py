@@ -326,7 +326,6 @@ class Windows:
             if not pieces and not check and not all(map(are_finite, fields.values())):
                 # Looking once is quicker than at every piece. Now to find which one it is.
                 pieces, begun, step, check = begun, [], 0, True
-                batch.is_first[row] = False
 
     def _finish(self, plan: _Plan) -> None:
         with self._lock:

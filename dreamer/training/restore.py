@@ -1,9 +1,12 @@
 """Weights of an agent in files, and the agent of a run with the weights of a committed state."""
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +45,8 @@ def read_weights(agent: Dreamer | PlaNet, prefix: Path, *, only_networks: bool =
     """
     try:
         trackables, same = (_networks(agent), False) if only_networks else _as_written(agent, prefix)
-        status = tf.train.Checkpoint(**trackables).read(str(prefix)).expect_partial()
+        with _found(prefix) as name:
+            status = tf.train.Checkpoint(**trackables).read(name).expect_partial()
         status.assert_existing_objects_matched()
         if same:
             status.assert_consumed()
@@ -62,13 +66,26 @@ def _as_written(agent: Dreamer | PlaNet, prefix: Path) -> tuple[dict[str, Any], 
 
     In float16 each optimizer has a loss scale around it.
     """
-    names = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    with _found(prefix) as path:
+        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
     scaled = any("/adam/inner_optimizer/" in name for name in names)
     written = {
         name: trackable.as_written(scaled) if hasattr(trackable, "as_written") else trackable
         for name, trackable in agent.checkpoint().items()
     }
     return written, all(written[name] is trackable for name, trackable in agent.checkpoint().items())
+
+
+@contextlib.contextmanager
+def _found(prefix: Path) -> Iterator[str]:
+    """A name under which TensorFlow finds files that it has written: as it reads, a name is a pattern to it."""
+    if not re.search(r"[\[\\]", str(prefix)):
+        yield str(prefix)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / "folder"
+        link.symlink_to(prefix.parent.absolute(), target_is_directory=True)
+        yield str(link / prefix.name)
 
 
 def _networks(agent: Dreamer | PlaNet) -> dict[str, Any]:
@@ -105,7 +122,8 @@ def saved_action_space(config: keys.Keys, prefix: Path, inputs: Mapping[str, Spa
     networks that the config names.
     """
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
+        with _found(prefix) as path:
+            reader = tf.train.load_checkpoint(path)
         shapes = reader.get_variable_to_shape_map()
         first = 2 * count_encoding_layers(config, inputs)  # a kernel and a bias for each layer before
         kernel = shapes[f"model_optimizer/_variables/{first}/.ATTRIBUTES/VARIABLE_VALUE"]

@@ -128,6 +128,16 @@ def test_the_paper_explores_around_the_mode(make_agent):
     assert spread[True] < 0.15  # The mode is the likeliest of 100 samples.
 
 
+def test_discrete_actions_are_sampled_whatever_is_explored_around(make_agent):
+    """The paper's exploration around the mode is of continuous actions; discrete ones are samples, epsilon-greedy."""
+    agent = make_agent(ActionSpace(3, True), explore={"mode": True, "epsilon": 0.0, "epsilon_end": 0.0})
+    agent.actor.mlp.out.kernel.assign(tf.zeros_like(agent.actor.mlp.out.kernel))
+    count = 300
+    carry = agent.world_model.rssm.initial(count), tf.zeros([count, 3])
+    action, _ = agent.explore({"image": tf.repeat(images(1), count, 0)}, tf.ones([count], bool), carry)
+    np.testing.assert_allclose(np.mean(action, 0), [1 / 3] * 3, atol=0.1)
+
+
 # Policy
 
 
@@ -298,6 +308,11 @@ def test_without_bootstrap_rewards_count_as_likely_as_they_are_reached(make_agen
         out.kernel.assign(tf.zeros_like(out.kernel))
         out.bias.assign([number])
     batch = make_batch()._replace(discount=tf.ones([2, 3]), action=tf.one_hot([[0, 1, 2], [2, 0, 1]], 3))
+    # Nothing is imagined from the last step of a window, and a start at a terminal in its middle counts with 0.
+    terminal = batch._replace(discount=tf.constant([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]))
+    for seen, share in ((batch, 1.0), (terminal, 3 / 4)):
+        loss = agent.losses(seen, agent.noise(seen)).metrics["actor_loss"]
+        assert float(loss) == pytest.approx(-total * share, rel=1e-5)
     assert float(agent.train(batch)["actor_loss"]) == pytest.approx(-total, rel=1e-5)
 
 

@@ -218,6 +218,18 @@ def test_black_and_white_must_be_known_and_kept(show):
         env.reset(0)
 
 
+def test_a_plain_image_that_is_not_of_its_space(show):
+    env = show(box(COLOURS), COLOURS)
+    env.reset(0)
+    env._env.seen = COLOURS[:10]
+    with pytest.raises(EnvError, match=r"of shape \(10, 24, 3\): expected an image of shape \(20, 24, 3\)"):
+        env.reset(0)
+    for nothing in (None, 3):
+        env._env.seen = nothing
+        with pytest.raises(EnvError, match="an image of type"):
+            env.reset(0)
+
+
 @pytest.mark.parametrize(
     ("space", "wrong", "problem"),
     [

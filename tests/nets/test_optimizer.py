@@ -78,6 +78,35 @@ def test_first_step_by_hand():
         np.testing.assert_allclose(result, -LR * g / (np.abs(g) + 0.1 / np.sqrt(0.001)), rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("loss_scale", [False, True])
+@pytest.mark.parametrize("steps", [300, 1_000, 3_000])
+def test_the_rate_is_corrected_for_as_many_steps_as_were_taken(steps, loss_scale):
+    """With moments of 0 so late, a step is the rate times 0.1 g / (sqrt(0.001) |g|)."""
+    variables, optimizer, run = make(loss_scale=loss_scale)
+    (optimizer.adam.inner_optimizer if loss_scale else optimizer.adam).iterations.assign(steps)
+    run([np.full((2, 2), 3.0), np.array([2.0, -5.0, 1.0])])
+    rate = LR * np.sqrt(1 - BETA2 ** (steps + 1)) / (1 - BETA1 ** (steps + 1))
+    size = rate * 0.1 / np.sqrt(0.001)
+    np.testing.assert_allclose(moved(variables)[0], -size, rtol=2e-5)
+    np.testing.assert_allclose(moved(variables)[1], [-size, size, -size], rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["float16", "float64"])
+def test_steps_do_not_depend_on_keras_floatx(name):
+    """Which is the user's: ~/.keras/keras.json may set it."""
+    before = keras.config.floatx()
+    variables, _, run = make()
+    run(GRADIENT)
+    keras.config.set_floatx(name)
+    try:
+        others, _, run = make()
+        run(GRADIENT)
+    finally:
+        keras.config.set_floatx(before)
+    for one, other in zip(variables, others, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3 if name == "float16" else 1e-6)
+
+
 def test_clipping_uses_the_norm_over_all_variables():
     """Each variable's own norm is below the clip, the norm of both is not."""
     variables, _, run = make(epsilon=0.1, clip=4.0)

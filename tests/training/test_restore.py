@@ -170,6 +170,19 @@ def test_a_state_of_other_networks_is_an_error(run, tmp_path, changes):
         restore.read_weights(agent, tmp_path / "checkpoints" / "000001" / "weights")
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a\\b", "[a", "*?{}"])
+def test_names_that_are_patterns_to_tensorflow(run, tmp_path, name):
+    logdir = tmp_path / name / "run"
+    saved = save(run, logdir, seed=3)
+    (tmp_path / "a1" / "run").mkdir(parents=True)  # which the pattern a[1] fits
+    restored = restore.restore_agent(run, logdir, SPACE, seed=0).agent
+    assert all(np.array_equal(a, b) for a, b in zip(weights(saved), weights(restored), strict=True))
+    assert restore.restore_agent(run, logdir, seed=0).agent.action_space == SPACE
+    other = build_agent(run, SPACE, seed=1)
+    restore.read_weights(other, next((logdir / "checkpoints").glob("0*")) / "weights")
+    assert int(other.updates) == 7
+
+
 def test_a_restored_agent_goes_on_exactly_like_the_saved_one(run, tmp_path):
     generator = np.random.default_rng(0)
     batch = Batch(
