@@ -174,12 +174,15 @@ class Config(keys.Keys):
 
 
 def load(
-    overlays: Iterable[str] = (), overrides: Mapping[str, Any] | None = None, base: Mapping[str, Any] | None = None
+    overlays: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+    where: str = COMMAND_LINE,
 ) -> Config:
     """The defaults, then the overlays configs/NAME.yaml in order, then command-line values.
 
     base: dotted key to value, laid over the defaults first. overrides: likewise, a string is read as the type of its
-    key. Raises ConfigError.
+    key; where: they are given, for messages. Raises ConfigError.
     """
     values: dict[str, Any] = {key.name: key.value for key in describe()} | dict(base or {})
     origins: dict[str, str] = {}
@@ -189,7 +192,7 @@ def load(
         values = _lay_over(values, entries)
         origins |= dict.fromkeys((key for key, _, _ in entries), _shown(path))
     overrides = overrides or {}
-    values = _lay_over(values, [(key, value, COMMAND_LINE) for key, value in overrides.items()])
+    values = _lay_over(values, [(key, value, where) for key, value in overrides.items()])
     return Config(_nest(values), origins | dict.fromkeys(overrides, COMMAND_LINE))
 
 

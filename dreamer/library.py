@@ -87,7 +87,7 @@ def train(
         values["task"] = envs.gymnasium.name_of(env)
         if values["task"].startswith("__main__:"):  # which another process cannot import
             values = {"env.worker": False} | values
-    run = config.load(overlays, values)
+    run = config.load(overlays, values, where="keys of dreamer.train")
     start.check_task(run)
     run = run.replace(task=envs.canonical(run.suite, run.task))
     logdir = start.default_logdir(run) if logdir is None else Path(logdir)

@@ -84,6 +84,9 @@ def test_a_value_that_is_missing(words, capsys, started):
         (["--configs", "dcm"], "unknown overlay 'dcm': did you mean dmc?"),
         (["--task", "walker_wlk"], "walker_walk"),
         (["trian", "--seed", "1"], "unknown command 'trian': did you mean 'train'?"),
+        (["walker_walk"], "unknown command 'walker_walk': did you mean --task walker_walk?"),
+        (["--actor.l", "1e-3"], "unknown key --actor.l (command line): did you mean --actor.layers or --actor.lr?"),
+        (["learn", "--from", __file__, "--logdir", "x"], f"--from: {__file__} is a file: expected a run, or a folder"),
         (["--profile", "true"], "unexpected argument 'true'"),
         (
             ["x"],
@@ -187,6 +190,7 @@ def test_every_other_key_needs_the_users_word_or_cannot_change(started, capsys, 
     told = key.resume == config.TOLD
     assert (f"--resume.allow {key.name}" in message) == told
     assert cli.main([*words, "--resume.allow", key.name]) == (0 if told else 2)
+    assert (f"{key.name} is {value} from here on, it was " in capsys.readouterr().out) == told
     record = json.loads(Path("run/run.json").read_text())
     assert [(change["key"], change["frames"]) for change in record["changes"]] == ([(key.name, 1)] if told else [])
 
@@ -518,6 +522,21 @@ def test_what_cannot_be_inspected(words, expected, inspected, capsys):
     Path("half/config.yaml").write_text(re.sub("task: dot.*\n", "", text))
     assert expected in complaint(capsys, words)
     assert calls == []
+
+
+def test_a_run_that_learned_from_episodes_of_another_machine(inspected, capsys):
+    text = Path("run/config.yaml").read_text()
+    text = re.sub("task: dot", "task: robot", re.sub("source: none", "source: episodes", text))
+    Path("run/config.yaml").write_text(text)
+    line = complaint(capsys, ["eval", "--logdir", "run"])
+    assert line.startswith("run learned from stored episodes, and there is no environment of its task to play: ")
+    assert line.endswith("; run/videos has what its model imagines of episodes held out")
+
+
+def test_episodes_of_a_run_need_no_import(inspected, capsys):
+    Path("run/episodes").mkdir()
+    line = complaint(capsys, ["import", "run", "--out", "x"])
+    assert line == "run is a run, whose episodes need no other layout: `dreamer learn --from` trains from them"
 
 
 def test_a_folder_of_runs_in_the_place_of_one_names_those_below_it(inspected, capsys):

@@ -309,8 +309,9 @@ def test_training_is_that_of_the_command(tmp_path, capsys):
     ("arguments", "line"),
     [
         ({"configs": "tyo"}, "unknown overlay 'tyo': did you mean toy"),
-        ({"keys": {"actor.lrr": 1}}, "unknown key --actor.lrr"),
-        ({"steps": -1}, "--steps: expected a whole number"),
+        ({"actor_lr": 1}, r"unknown key actor_lr \(keys of dreamer.train\): did you mean .*actor.lr"),
+        ({"keys": {"actor.lrr": 1}}, "unknown key actor.lrr .*: did you mean actor.lr"),
+        ({"steps": -1}, "^steps: expected a whole number"),
         ({"configs": "toy", "task": "dott"}, 'unknown task of toy "dott"'),
         ({"configs": ["toy", "debug"], "task": "dot_discrete", "method": "planet"}, "plans continuous actions"),
         ({"env": lambda: None}, "env: expected a class or function at the top of a module"),

@@ -27,9 +27,10 @@ def test_the_recording_of_the_page_can_be_imported(tmp_path, monkeypatch, capsys
     name, command, *words = shlex.split(take)
     assert (name, command) == ("dreamer", "import")
     assert import_episodes(words) == 0
-    assert "robot: 2 episodes, 38 steps taken as arrays; 0 refused" in capsys.readouterr().out
+    assert "robot: 2 episodes, 40 steps taken as arrays; 0 refused" in capsys.readouterr().out
     episodes = [load(path) for path in stored_paths(tmp_path / "robot")]
-    np.testing.assert_array_equal(episodes[1]["action"][1:, 0], np.sin(np.arange(20, 39)).astype(np.float32))
+    np.testing.assert_array_equal(episodes[1]["action"][1:, 0], np.sin(np.arange(20, 40)).astype(np.float32))
+    assert [bool(episode["is_terminal"][-1]) for episode in episodes] == [True, False]
 
 
 def test_the_trainings_of_the_page_are_understood():

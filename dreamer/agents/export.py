@@ -30,10 +30,13 @@ _SEED = "all that is random follows from it: another one for every step, such as
 _EXAMPLE = '''\
 """The policy beside this file: python example.py [episode.npz], which has arrays [T, ...] of what it sees, by name."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors alone, read as TensorFlow is imported
 import tensorflow as tf
 
 act = tf.saved_model.load(str(Path(__file__).parent)).signatures["act"]

@@ -57,7 +57,7 @@ class Actor(keras.layers.Layer):
 
 
 class Value(keras.layers.Layer):
-    """Value model v(s) (eq. 3): mean of a unit-variance Normal."""
+    """Value model v(s) (eq. 2): mean of a unit-variance Normal."""
 
     def __init__(self, inputs: int, *, layers: int, units: int, seeds: Iterator[int], name: str = "value"):
         super().__init__(name=name)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dreamer.cli.arguments import UsageError, make_parser, parse, to_path, to_positive
 from dreamer.cli.output import fail, say
-from dreamer.run import formats
+from dreamer.run import formats, layout
 from dreamer.run.files import replacing_folder
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def import_episodes(words: list[str]) -> int:
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UsageError(f"--out {formats.shown(args.out)} exists already: expected a new folder")
     try:
+        if (args.source / layout.CONFIG).is_file() and (args.source / layout.EPISODES).is_dir():
+            raise UsageError(
+                f"{formats.shown(args.source)} is a run, whose episodes need no other layout: `dreamer learn --from` "
+                "trains from them"
+            )
         form = args.format or foreign.format_of(args.source, names)
         source = Source(args.source, form, names, args.choices or 0, args.size)
     except Refused as error:

@@ -10,6 +10,7 @@ from dreamer.agents import PLANNER
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_path, to_positive, to_seed
 from dreamer.cli.output import fail
 from dreamer.cli.tensorflow import prepare
+from dreamer.run import layout
 from dreamer.start import check_task, open_config
 
 PLANNER_KEYS = tuple(key.name for key in config.describe() if key.name.startswith("planner."))
@@ -95,7 +96,15 @@ def _open_run(args: argparse.Namespace, out: Path | None, suffixes: tuple[str, .
             raise UsageError(f"{out}: cannot be written, {folder} is no directory that takes files")
     changes = {key: vars(args)[key] for key in INSPECT_MAY_CHANGE if vars(args)[key] is not None}
     run = open_config(args.logdir, changes)
-    check_task(run)
+    try:
+        check_task(run)
+    except UsageError as error:
+        if run.learn.source == "none":
+            raise
+        raise UsageError(
+            f"{args.logdir} learned from stored episodes, and there is no environment of its task to play: {error}; "
+            f"{args.logdir / layout.VIDEOS} has what its model imagines of episodes held out"
+        ) from error
     prepare(run, of_run=args.precision is None, emulate=True)
     return run
 

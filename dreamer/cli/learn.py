@@ -101,7 +101,8 @@ def _folder(text: str, logdir: Path) -> tuple[Path, Path | None]:
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"--from: {error}") from error
     if not path.is_dir():
-        raise UsageError(f"--from: {path} does not exist: expected a run, or a folder of episodes")
+        what = "is a file" if path.exists() else "does not exist"
+        raise UsageError(f"--from: {path} {what}: expected a run, or a folder of episodes")
     runs = [path, path.parent] if path.name == layout.EPISODES else [path]
     of = next((run for run in runs if (run / layout.CONFIG).is_file()), None)
     folder = path / layout.EPISODES if of == path else path

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from dreamer import DISTRIBUTION, __version__, stops
+from dreamer import DISTRIBUTION, __version__, envs, stops
 from dreamer.cli import about, export, importing, inspect, learn, show, status, sweep, train
 from dreamer.cli.arguments import UNUSABLE, HelpShown, UsageError, is_named
 from dreamer.cli.output import fail, say, silence
@@ -82,6 +82,7 @@ def _dispatch(words: list[str], active: stops.Stops) -> int:
     name, *words = words
     if name not in COMMANDS:
         near = "".join(f"did you mean {command!r}? " for command in nearest(name, COMMANDS)[:1])
+        near = f"did you mean --task {name}? " if any(name in suite.tasks for suite in envs.SUITES.values()) else near
         raise UsageError(f"unknown command {name[:60]!r}: {near}There are {', '.join(COMMANDS)}")
     if name in WITH_STOPS:
         return WITH_STOPS[name](words, active)

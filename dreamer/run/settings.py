@@ -66,6 +66,7 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
     refused = [change for change in differing if change[0] not in allowed]
     if refused:
         raise SettingsError(_refusal(logdir, refused, keys))
+    notes += [f"{key} is {yaml(new)} from here on, it was {yaml(old)}." for key, old, new in differing]
     return Settings(given, saved, differing, notes)
 
 

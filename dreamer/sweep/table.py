@@ -10,7 +10,7 @@ from typing import TextIO
 from dreamer.run.words import duration, speed
 from dreamer.sweep.status import RUNNING, Status
 
-HEADER = ("run", "state", "frames", "", "frames/s", "left", "last return", "restarts", "node")
+HEADER = ("run", "state", "frames", "", "frames/s", "left", "evaluation", "restarts", "node")
 _LEFT = (0, 1, 8)  # columns of text
 REDRAWN, SAID = 2.0, 60.0  # seconds between two tables on a terminal, and two lines elsewhere
 

@@ -29,7 +29,7 @@ class Progress:
     start: frames that a resumed run begins with; speeds count this session only. total_updates: those of the whole run,
     0 for an agent that does not learn. eval_every, eval_frames: frames between two evaluations, and about how many one
     plays; 0 where that is not known. last_evaluation: frames and return of the last one of an earlier session. measure:
-    what an evaluation gives. unit: "update" where the frames are updates, of a run that has no others.
+    what its number is called. unit: "update" where the frames are updates, of a run that has no others.
 
     On a terminal one line is redrawn; elsewhere a line is written at most every `interval` seconds of `clock`, and one
     at the end.
@@ -45,7 +45,7 @@ class Progress:
         start: int = 0,
         last_evaluation: tuple[int, float] | None = None,
         label: str = "",
-        measure: str = "return",
+        measure: str = "evaluation",
         unit: str = "frame",
         stream: TextIO | None = None,
         interval: float = 30.0,
@@ -125,7 +125,7 @@ class Progress:
         if (left := self._outlook.left()) is not None:
             facts["left"] = f"{'' if self._outlook.settled else 'over '}{duration(left)} left"
         if self._evaluation is not None:
-            facts["eval"] = f"last {self._measure} {self._evaluation:.1f}"
+            facts["eval"] = f"{self._measure} {self._evaluation:.1f}"
         return facts
 
 

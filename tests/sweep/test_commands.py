@@ -62,7 +62,7 @@ def complaint(capsys, words):
 def test_gpus_that_are_not_here_are_not_replaced_by_the_cpu(worked, monkeypatch, capsys, count, here):
     monkeypatch.setattr(hardware, "nvidia_gpus", lambda: count)
     line = complaint(capsys, [*WORDS, "--gpus", "2"])
-    assert line.startswith("dreamer: --gpus 2: these are numbers, no count, and ")
+    assert line.startswith("dreamer: --gpus 2: GPUs are given by their numbers, and there is ")
     assert line.endswith(f"{here}\n")
     assert not worked
     assert not Path("runs").exists()

@@ -19,9 +19,9 @@ ROWS = [
 
 def test_the_table():
     assert table.to_lines(ROWS) == [
-        "run  state     frames        frames/s  left  last return  restarts  node",
-        "a/0  finished   1,500  100%                          7.2",
-        "a/1  running      600   40%      30.0  0:30                      2  host",
+        "run  state     frames        frames/s  left  evaluation  restarts  node",
+        "a/0  finished   1,500  100%                         7.2",
+        "a/1  running      600   40%      30.0  0:30                     2  host",
         "a/2  waiting             0%",
     ]
     assert table.summary(ROWS) == "3 runs: 1 finished, 1 running, 1 waiting, the last of these 0:30 left"

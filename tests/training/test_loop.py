@@ -175,7 +175,7 @@ def test_a_finished_run_says_so_and_goes_on_with_more_steps(finished, tmp_path):
     extended = dreamer(logdir, "--steps", "400")
     assert extended.returncode == 0, extended.stderr
     # The bar begins with what the last session ended with, and ends with this one's last evaluation.
-    returns = [line.rpartition("last return ")[2] for line in extended.stderr.splitlines() if "/400 frames" in line]
+    returns = [line.rpartition("evaluation ")[2] for line in extended.stderr.splitlines() if "/400 frames" in line]
     ys = json.loads((logdir / "scores.json").read_text())["ys"]
     assert [returns[0], returns[-1]] == [f"{y:.1f}" for y in ys[-2:]]
     assert json.loads((logdir / "scores.json").read_text())["xs"] == [100, 200, 300, 400]

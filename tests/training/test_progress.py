@@ -54,7 +54,7 @@ def test_plain_line_has_all_facts_and_values():
     last = stream.getvalue().splitlines()[-1]
     assert last == (
         "walker_walk  15,000/100,000 frames  15%  1,000 updates  25.0 frames/s  2.5 updates/s  56:40 left"
-        "  last return 234.5"
+        "  evaluation 234.5"
     )
 
 
@@ -166,8 +166,8 @@ def test_the_return_of_an_earlier_session_is_shown_until_there_is_another():
     clock.now += 1
     progress.update(501, 70)
     first, second = stream.getvalue().splitlines()
-    assert first.endswith("last return 87.7")
-    assert second.endswith("last return 90.0")
+    assert first.endswith("evaluation 87.7")
+    assert second.endswith("evaluation 90.0")
 
 
 def test_the_speed_of_random_frames_is_called_a_lower_bound():

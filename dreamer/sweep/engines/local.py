@@ -37,7 +37,7 @@ def check_gpus(wanted: Sequence[str]) -> None:
             here = (
                 f"the NVIDIA GPUs 0 to {count - 1}" if count > 1 else "the NVIDIA GPU 0" if count else "no NVIDIA GPU"
             )
-            raise UsageError(f"--gpus {','.join(wanted)}: these are numbers, no count, and there is {here} here")
+            raise UsageError(f"--gpus {','.join(wanted)}: GPUs are given by their numbers, and there is {here} here")
 
 
 def work(
