@@ -24,7 +24,7 @@ def test_the_recording_of_the_page_can_be_imported(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     (python,), (_, take, _) = blocks("python"), blocks("sh")
     exec(python, {})
-    name, command, *words = shlex.split(take)
+    name, command, *words = shlex.split(take.replace("\\\n", ""))
     assert (name, command) == ("dreamer", "import")
     assert import_episodes(words) == 0
     assert "robot: 2 episodes, 40 steps taken as arrays; 0 refused" in capsys.readouterr().out
