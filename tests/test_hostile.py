@@ -473,7 +473,7 @@ COMMAND_LINES = {
     "nothing there": (["scores", "absent"], "absent: No such file"),
     "a file as a folder": (["scores", "good/scores.json/x"], "Not a directory"),
     "an option with a line end": (["scores", "good", "--a\nb"], "unrecognized arguments: --a b"),
-    "another suffix": (["plot", "good", "--out", "a.jpg"], "the figure can be a .png, a .pdf or a directory"),
+    "another suffix": (["plot", "good", "--out", "a.jpg"], "the figure can be a .png, a .pdf, an .svg or a directory"),
     "a suffix of much text": (["plot", "good", "--out", "a." + "j" * 200], "the figure can be"),
     "a figure below a file": (["plot", "good", "--out", "good/scores.json/a.png"], "scores.json"),
     "figures below a file": (["plot", "good", "--out", "good/scores.json/a"], "scores.json"),
