@@ -17,14 +17,15 @@ def status(words: list[str]) -> int:
     args = parse(parser, words)
     if missing := [folder for folder in args.folders if not folder.is_dir()]:
         raise UsageError(f"{missing[0]}: no such directory")
-    if not any(True for folder in args.folders for _ in runs.find(folder)):
+    if not any(runs.waiting(folder) or any(True for _ in runs.find(folder)) for folder in args.folders):
         raise UsageError(f"{args.folders[0]}: no run in this directory or below it")
     steps: dict[Path, int | None] = {}
 
     def rows() -> list[runs.Status]:
         found = [path for folder in args.folders for path in runs.find(folder)]
         steps.update({path: runs.steps_of(path) for path in found if path not in steps})
-        return [runs.read(path, str(path), steps[path]) for path in found]
+        begun = [runs.read(path, str(path), steps[path]) for path in found]
+        return [*begun, *(row for folder in args.folders for row in runs.waiting(folder))]
 
     screen = table.Screen(rows)
     while args.watch and not screen.lost:

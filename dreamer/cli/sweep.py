@@ -15,7 +15,7 @@ from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
 from dreamer.sweep.engines import local, ray, slurm
 
-LOGS, REPORT = "logs", "report.html"
+REPORT = "report.html"
 RETRIES = 3
 # Options that an engine does not have.
 OPTIONS_WITHOUT = {
@@ -87,12 +87,12 @@ class View:
 def _work(
     args: argparse.Namespace, jobs: list[plan.Job], active: stops.Stops, watch: engines.Show
 ) -> dict[int, engines.Outcome]:
-    common: dict[str, Any] = {"retries": _retries(args), "stops": active, "show": watch, "logs": args.out / LOGS}
+    common: dict[str, Any] = {"retries": _retries(args), "stops": active, "show": watch, "logs": args.out / runs.LOGS}
     if args.engine == "ray":
         cluster = {"address": args.address, "workers": args.workers, "cpus": args.cpus or 1}
         return ray.work(jobs, per_gpu=args.per_gpu or 1, **cluster, **common)
     local.check_gpus(args.gpus or ())
-    _make_folder(args.out / LOGS)
+    _prepare(args.out, jobs)
     slots = local.slots(args.workers or 1, args.gpus or (), args.per_gpu or 1)
     return local.work(jobs, slots=slots, **common)
 
@@ -101,9 +101,12 @@ def _retries(args: argparse.Namespace) -> int:
     return RETRIES if args.retries is None else args.retries
 
 
-def _make_folder(folder: Path) -> None:
+def _prepare(out: Path, jobs: Sequence[plan.Job]) -> None:
+    """Make the folder of the logs, and note there what is to be made, for `dreamer status`."""
+    folder = out / runs.LOGS
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        runs.write_planned(out, jobs)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -120,7 +123,7 @@ def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Jo
     words += [*(["--resume.allow", *given.allowed] if given.allowed else [])]
     words += [*(["--tasks", *args.tasks] if args.tasks else []), f"--seeds={','.join(map(str, args.seeds))}"]
     words += [f"--set={key}={','.join(values)}" for key, values in args.set or ()] + [f"--out={args.out}"]
-    _make_folder(args.out / LOGS)
+    _prepare(args.out, jobs)
     script = slurm.write(
         words,
         left,
@@ -128,7 +131,7 @@ def _slurm(args: argparse.Namespace, given: train.TrainWords, jobs: list[plan.Jo
         retries=_retries(args),
         options=args.sbatch,
         out=args.out,
-        logs=args.out / LOGS,
+        logs=args.out / runs.LOGS,
     )
     return say(slurm.submit(script) if args.submit else f"{script}\nsbatch {shlex.quote(str(script))} submits it.")
 
@@ -139,7 +142,7 @@ def _end(args: argparse.Namespace, jobs: list[plan.Job], view: View, active: sto
     say("\n".join([*table.to_lines(rows), table.summary(rows)]))
     failed = [job for job in jobs if view.outcomes.get(job.number, engines.Outcome("")).state == engines.FAILED]
     for job in failed:
-        fail(f"{job.name}: {view.outcomes[job.number].reason} ({args.out / LOGS / job.name}.log)", 1)
+        fail(f"{job.name}: {view.outcomes[job.number].reason} ({args.out / runs.LOGS / job.name}.log)", 1)
     if active.signal:
         say(f"Stopped{'' if failed else ' and saved'}. The same command goes on from there.")
         return 128 + active.signal

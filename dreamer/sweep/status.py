@@ -1,24 +1,30 @@
 """How far runs are, as their own files and their locks tell, whoever started them and wherever."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dreamer.config import ConfigError, load_file
 from dreamer.run import formats, layout, lock
 from dreamer.run.commits import Commits
+from dreamer.run.files import replacing
 from dreamer.run.settings import agent_only
+from dreamer.sweep.plan import Job
 
+LOGS = "logs"  # below the folder of a sweep: what its runs print, and what it is to make
+_PLANNED = "planned.json"
 _TAIL = 2**16  # bytes of metrics.jsonl whose rounds the rate is averaged over: some 40 of them
 FINISHED, RUNNING, STOPPED, LOST, EXPORTED = "finished", "running", "stopped", "lost", "exported"
+WAITING = "waiting"
 
 
 class Status(NamedTuple):
     """Where a run is.
 
-    state: finished; running; stopped; lost, where its process ended without a word or its machine is not heard of; or
-    exported, an agent alone, which nothing trains any further.
+    state: finished; running; stopped; lost, where its process ended without a word or its machine is not heard of;
+    exported, an agent alone, which nothing trains any further; or waiting, where a sweep has not begun it yet.
     frames: the last ones in its files, those of its last round or commit; steps: those it is meant to have. rate:
     frames a second over its last rounds, evaluations included; left: seconds until it has all. score: return of its
     last evaluation. restarts: how often it went on; node: the machine that holds it. None: not known.
@@ -74,6 +80,27 @@ def find(folder: Path) -> Iterator[Path]:
         if layout.CONFIG in names:
             folders.clear()
             yield Path(root)
+
+
+def write_planned(folder: Path, jobs: Iterable[Job]) -> None:
+    """Note the runs, with their frames, that a sweep into `folder` is to make: those of the last one stand there."""
+    steps = {job.name: job.config.steps for job in jobs}
+    with replacing(folder / LOGS / _PLANNED) as temporary:
+        temporary.write_text(json.dumps({"runs": steps}, indent=2) + "\n", encoding="utf-8")
+
+
+def waiting(folder: Path) -> list[Status]:
+    """The runs of the last sweep into `folder` that have not begun. A note that is damaged tells of none."""
+    try:
+        note = formats.document(folder / LOGS / _PLANNED)
+    except formats.FormatError:
+        return []
+    runs = note.get("runs") if isinstance(note, dict) else None
+    return [
+        Status(str(folder / name), WAITING, 0, _whole(steps))
+        for name, steps in (runs.items() if isinstance(runs, dict) else ())
+        if formats.is_number(steps) and name.isprintable() and not (folder / name / layout.CONFIG).exists()
+    ]
 
 
 def steps_of(logdir: Path) -> int | None:

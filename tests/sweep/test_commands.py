@@ -227,6 +227,21 @@ def test_status_of_runs(capsys):
     assert "empty: no run in this directory or below it" in complaint(capsys, ["status", "empty"])
 
 
+def test_status_of_a_sweep_that_has_hardly_begun(worked, capsys):
+    assert cli.main([*WORDS, "--steps", "300", "--out", "runs"]) == 0
+    capsys.readouterr()
+    assert cli.main(["status", "runs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 runs: 2 waiting"
+    load(["toy"]).save(Path("runs/toy_dot/dreamer/1/config.yaml"))
+    assert cli.main(["status", "runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [
+        ["runs/toy_dot/dreamer/1", "stopped"],
+        ["runs/toy_dot/dreamer/0", "waiting"],
+    ]
+    assert lines[3] == "2 runs: 1 stopped, 1 waiting"
+
+
 def test_status_is_shown_until_it_is_stopped(monkeypatch, capsys):
     load(["toy"]).save(Path("run/config.yaml"))
     naps = iter([None, None])

@@ -12,6 +12,7 @@ from dreamer.config import load
 from dreamer.run import lock
 from dreamer.run.commits import Commits
 from dreamer.sweep import status
+from dreamer.sweep.plan import Job
 
 
 def write(logdir, state=None, rounds=(), starts=1):
@@ -42,6 +43,24 @@ def test_where_a_run_is(tmp_path):
         assert (running.state, running.left) == ("running", 30.0)
         assert running.node
     assert status.steps_of(logdir) == 1500
+
+
+def test_what_a_sweep_has_not_begun_waits(tmp_path):
+    def jobs(**steps):
+        return [
+            Job(n, name.replace("_", "/"), tmp_path, [], load(["toy"], {"steps": its}))
+            for n, (name, its) in enumerate(steps.items())
+        ]
+
+    status.write_planned(tmp_path, jobs(a_0=1500, a_1=1500))
+    status.write_planned(tmp_path, jobs(b_0=3000, a_0=1500))  # the last one's
+    write(tmp_path / "a" / "0", RUN)
+    assert status.waiting(tmp_path) == [(str(tmp_path / "b" / "0"), "waiting", 0, 3000, None, None, 0, None)]
+    assert status.waiting(tmp_path / "b") == []
+    note = tmp_path / "logs" / "planned.json"
+    for damaged in ("", "[]", '{"runs": 3}', '{"runs": {"a": "x"}}', '{"runs": {"a": NaN}}', '{"runs": {"\\n": 1}}'):
+        note.write_text(damaged)
+        assert status.waiting(tmp_path) == []
 
 
 def test_an_agent_alone_is_neither_finished_nor_stopped(tmp_path):

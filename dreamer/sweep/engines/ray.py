@@ -59,6 +59,7 @@ def work(
     notes = (logs.parent / NOTES).resolve()
     shutil.rmtree(notes, ignore_errors=True)
     notes.mkdir(parents=True)
+    status.write_planned(logs.parent, jobs)
     stop = notes / "stop"
     watch, stopper = _watch(tune, stop, outcomes, stops, show)
     gpu = 1 / per_gpu if ray.cluster_resources().get("GPU") else 0
