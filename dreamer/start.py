@@ -241,8 +241,13 @@ def _quiet_imports() -> Iterator[None]:
 
     They write to the file descriptor before any setting of theirs is in force.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed, in a program that is a daemon
+        yield
+        return
+    if sys.stderr:
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -242,6 +243,12 @@ def test_threads_may_begin_together(capfd):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert len(set(map(tuple, pool.map(lambda _: library.start.load_tensorflow(), range(64))))) == 1
     assert os.fstat(2) == before
+
+
+def test_a_daemon_without_streams():
+    program = "import dreamer.start as start\nassert start.load_tensorflow() == []"
+    line = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}).returncode == 0
 
 
 @pytest.mark.parametrize("how", ["functions", "strategy"])

@@ -56,12 +56,12 @@ def import_episodes(words: list[str]) -> int:
         raise UsageError(f"{formats.shown(args.source)} does not exist")
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise UsageError(f"--out {formats.shown(args.out)} exists already: expected a new folder")
+    if (args.source / layout.CONFIG).is_file() and (args.source / layout.EPISODES).is_dir():
+        raise UsageError(
+            f"{formats.shown(args.source)} is a run, whose episodes need no other layout: `dreamer learn --from` "
+            "trains from them"
+        )
     try:
-        if (args.source / layout.CONFIG).is_file() and (args.source / layout.EPISODES).is_dir():
-            raise UsageError(
-                f"{formats.shown(args.source)} is a run, whose episodes need no other layout: `dreamer learn --from` "
-                "trains from them"
-            )
         form = args.format or foreign.format_of(args.source, names)
         source = Source(args.source, form, names, args.choices or 0, args.size)
     except Refused as error:
