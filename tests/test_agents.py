@@ -1,6 +1,7 @@
 """The trained agents that come along, agents/NAME: every later release opens them, and they do their tasks in it."""
 
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,10 @@ def test_there_are_some_and_they_are_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_plays_and_imagines_as_it_did(name, tmp_path):
     folder = shutil.copytree(AGENTS / name, tmp_path / name)
-    assert main(["eval", "--logdir", str(folder), "--episodes", "1", "--precision", "float32"]) == 0
+    episodes = "5" if name == "walker_walk" else "1"  # of twenty episodes the walker stumbles in one
+    assert main(["eval", "--logdir", str(folder), "--episodes", episodes, "--precision", "float32"]) == 0
     reached = formats.document(folder / "evaluation.json")["returns"]
-    assert reached[0] > 0.85 * dreamer.scores(folder)[-1]["return"]
+    assert statistics.median(reached) > 0.85 * dreamer.scores(folder)[-1]["return"]
     words = ["--precision", "float32", "--episodes", "1", "--horizon", "15", "--out", str(tmp_path / "dream.gif")]
     assert main(["imagine", "--logdir", str(folder), *words]) == 0
     assert (tmp_path / "dream.gif").stat().st_size > 1000
