@@ -394,7 +394,10 @@ def _unknown_key(name: str, where: str) -> str:
 
 
 def _meant(name: str, known: list[str]) -> list[str]:
-    """The keys that a name which is none may stand for: of the same last part first, in the same section first."""
+    """The keys that a name which is none may stand for.
+
+    In the same section, those that it is the beginning of; else of the same last part first, in the same section first.
+    """
     section, _, last = name.rpartition(".")
     if section in known:
         return [section]

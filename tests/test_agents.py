@@ -25,7 +25,7 @@ def test_there_are_some_and_they_are_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_plays_and_imagines_as_it_did(name, tmp_path):
     folder = shutil.copytree(AGENTS / name, tmp_path / name)
-    episodes = "5" if name == "walker_walk" else "1"  # of twenty episodes the walker stumbles in one
+    episodes = "5" if name == "walker_walk" else "1"  # in two of fifty episodes the walker stumbles
     assert main(["eval", "--logdir", str(folder), "--episodes", episodes, "--precision", "float32"]) == 0
     reached = formats.document(folder / "evaluation.json")["returns"]
     assert statistics.median(reached) > 0.85 * dreamer.scores(folder)[-1]["return"]

@@ -24,14 +24,14 @@ from dreamer.stops import SIGNALS
 from dreamer.sweep import status
 from dreamer.sweep.plan import Job
 
-WAITING, FAILED = "waiting", "failed"
+WAITING, FAILED = status.WAITING, "failed"
 BUSY = 15.0  # seconds until a run is tried again that another process holds
 _BAD_INPUT = 2
 _TAIL = 4096  # bytes
 
 
 class Outcome(NamedTuple):
-    """How a run has come out: its state (of sweep.status, or WAITING, FAILED), and why it failed."""
+    """How a run has come out: its state (of sweep.status, or FAILED), and why it failed."""
 
     state: str
     reason: str = ""
