@@ -659,12 +659,17 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert complaint(capsys, ["plot", "c", "--out", "figures"]) == "c holds no run"
     words = ["plot", "a", "--tasks", "x_*", "y", "--methods", "m", "--bin", "3e4", "--published", "--out", "f"]
     assert cli.main([*words, "--group-by", "actor.lr", "model.deter"]) == 0
-    nothing = {"tasks": None, "methods": None, "window": None, "published": None, "group_by": []}
+    nothing = {"tasks": None, "methods": None, "window": None, "published": None, "group_by": [], "metric": None}
     assert calls[0] == ([Path("a"), Path("b")], Path("figures"), nothing)
     published = calls[1][2].pop("published")
     assert published.methods["planet"].name == "PlaNet"
     chosen = {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0, "group_by": ["actor.lr", "model.deter"]}
-    assert calls[1] == ([Path("a")], Path("f"), chosen)
+    assert calls[1] == ([Path("a")], Path("f"), {**chosen, "metric": None})
+    assert cli.main(["plot", "a", "--y", "train/kl", "--out", "f"]) == 0
+    assert calls[2] == ([Path("a")], Path("f"), {**nothing, "metric": "train/kl"})
+    capsys.readouterr()
+    line = complaint(capsys, ["plot", "a", "--y", "train/kl", "--published", "--out", "f"])
+    assert line.startswith("--published goes with curves of returns: no published figure is known of metrics")
     capsys.readouterr()
     line = complaint(capsys, ["plot", "a", "--group-by", "lr", "--out", "f"])
     assert line.startswith("--group-by: unknown key --lr (command line): did you mean --model.lr or --actor.lr")
@@ -677,14 +682,15 @@ def test_plot_against_a_key(capsys, monkeypatch):
     monkeypatch.setattr(
         against, "main_figure", lambda runs, key, out, **options: calls.append((runs, key, out, options)) or [out]
     )
-    assert cli.main(["plot", "a", "--x", "behavior.horizon", "--tasks", "x_*", "--out", "f.png"]) == 0
+    words = ["plot", "a", "--x", "behavior.horizon", "--y", "train/kl", "--tasks", "x_*", "--out", "f.png"]
+    assert cli.main(words) == 0
     assert capsys.readouterr().out == "f.png\n"
-    chosen = {"tasks": ["x_*"], "methods": None, "window": None, "group_by": []}
+    chosen = {"tasks": ["x_*"], "methods": None, "window": None, "group_by": [], "metric": "train/kl"}
     assert calls == [([Path("a")], "behavior.horizon", Path("f.png"), chosen)]
     line = complaint(capsys, ["plot", "a", "--x", "horizon", "--out", "f.png"])
     assert line == "--x: unknown key --horizon (command line): did you mean --behavior.horizon or --planner.horizon?"
     line = complaint(capsys, ["plot", "a", "--x", "actor.lr", "--published", "--out", "f.png"])
-    assert line.startswith("--published goes with curves")
+    assert line.startswith("--published goes with curves of returns: no published figure is known for values of a key")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e16", "nan", "inf", "3x"])

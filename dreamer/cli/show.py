@@ -23,17 +23,21 @@ def plot(words: list[str]) -> int:
     parser.add_argument(
         "--x", metavar="KEY", help="draw final returns against this setting, such as behavior.horizon, not curves"
     )
+    parser.add_argument(
+        "--y", metavar="METRIC", help="draw this number of metrics.jsonl, such as train/kl, not the evaluation return"
+    )
     args = parse(parser, words)
     if args.x is not None:
         _check_keys("--x", [args.x])
-        if args.published:
+    for option, of_what in (("x", "for values of a key"), ("y", "of metrics")):
+        if args.published and vars(args)[option] is not None:
             raise UsageError(
-                "--published goes with curves: no published figure is known for values of a key, leave out --x"
+                f"--published goes with curves of returns: no published figure is known {of_what}, leave out --{option}"
             )
 
     from dreamer.results import against, plot, published
 
-    chosen = {"window": args.bin, **_chosen(args)}
+    chosen = {"window": args.bin, "metric": args.y, **_chosen(args)}
     with _results_errors(args.out):
         if args.x is not None:
             return say("\n".join(map(str, against.main_figure(args.runs, args.x, args.out, **chosen))))

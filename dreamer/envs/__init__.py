@@ -24,6 +24,7 @@ __all__ = [
     "missing",
     "other_tasks",
     "tasks",
+    "unknown",
     "validate",
 ]
 

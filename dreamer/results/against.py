@@ -29,30 +29,30 @@ def main_figure(
     methods: Iterable[str] | None = None,
     group_by: Iterable[str] = (),
     window: float | None = None,
+    metric: str | None = None,
 ) -> list[Path]:
     """Draw the final return of all runs at or below `paths` against their setting `key`; return the files written.
 
     A point is the mean over the runs of a method on a task with one value, at the last frames that as many of them as
-    possible reach; the bar is one standard deviation on either side. tasks, methods, group_by, window: as in
+    possible reach; the bar is one standard deviation on either side. tasks, methods, group_by, window, metric: as in
     plot.main_figure.
     Raises ValueError if no run has the key in its config.yaml, or if `out` has another suffix than style.SUFFIXES.
     """
     out = Path(out)
     if out.suffix not in style.SUFFIXES or out.is_dir():
         raise ValueError(f"{shown(out)}: a figure against a setting can be {style.FORMS}")
-    entries = curves.collect(paths, tasks, methods, group_by)
+    entries = curves.collect(paths, tasks, methods, group_by, metric)
     curves.refuse_many(entries, tasks=plot.TASKS, methods=plot.METHODS, what="one figure")
     found, problems = runs.read_settings(entries)
     curves.complain(problems)
     points = finals(found, key, window)
     if not points:
         raise ValueError(f"no run has {key} in its config.yaml")
-    references, problems = curves.random_returns(entries)
-    curves.complain(problems)
+    references = plot.references(entries, metric)
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         notes = _notes(found, key)
-        style.save(draw(points, key, references), [out], notes)
+        style.save(draw(points, key, references, metric), [out], notes)
     curves.complain(f"warning: {note}" for note in notes)
     return [out]
 
@@ -79,12 +79,17 @@ def _value(run: runs.Run, key: str) -> Any:
     return value if isinstance(value, str | bool) or formats.is_number(value) else None
 
 
-def draw(points: dict[tuple[str, str], dict[Any, np.ndarray]], key: str, references: dict[str, float]) -> Figure:
-    """Figure of `finals`. references: mean return of random actions per task."""
+def draw(
+    points: dict[tuple[str, str], dict[Any, np.ndarray]],
+    key: str,
+    references: dict[str, float],
+    metric: str | None = None,
+) -> Figure:
+    """Figure of `finals`. references: mean return of random actions per task; metric: as in plot.draw."""
     tasks = sorted({task for task, _ in points})
     methods = sorted({method for _, method in points}, key=curves.method_order)
     styles = style.method_styles(methods)
-    figure, panels, columns = layout.panels_of(tasks)
+    figure, panels, columns = layout.panels_of(tasks, of_returns=metric is None)
     places, names = _places({value for of in points.values() for value in of})
     handles: dict[str, Line2D] = {}
     for task, panel in panels.items():
@@ -100,8 +105,8 @@ def draw(points: dict[tuple[str, str], dict[Any, np.ndarray]], key: str, referen
         else:
             panel.set_xticks(sorted(places.values()), names or [runs.in_words(value) for value in sorted(places)])
         panel.margins(x=0.06)
-    layout.limit_heights(panels)
-    layout.label(figure, key, "Final evaluation return")
+    layout.limit_heights(panels, of_returns=metric is None)
+    layout.label(figure, key, f"Final {metric}" if metric else "Final evaluation return")
     order = [name for name in (*methods, plot.REFERENCE) if name in handles]
     layout.add_legend(figure, [handles[name] for name in order])
     layout.add_titles(figure, panels, columns)

@@ -31,13 +31,15 @@ def collect(
     tasks: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
     group_by: Iterable[str] = (),
+    metric: str | None = None,
 ) -> list[scores.Scores]:
     """Scores of all runs at or below `runs` whose task and method are asked for; None asks for all.
 
     tasks: names with or without their suite, and patterns ("walker_walk", "dmc_walker_walk", "cartpole_*").
     group_by: keys of the settings, by whose values a method is divided into several, see `divided`.
+    metric: what to have in the place of the returns, see runs.with_metric.
     Files below a directory that cannot be used are named on stderr, one line each. Raises ValueError if a file that is
-    itself one of `runs` cannot, if no run is left, if a name fits none, or if no run has a key.
+    itself one of `runs` cannot, if no run is left, if a name fits none, or if no run has a key or the metric.
     """
     entries, problems = scores.find(runs)
     if not entries:
@@ -50,10 +52,14 @@ def collect(
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
         raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
-    keys = list(dict.fromkeys(group_by))
-    divisions, more = divided(chosen, keys) if keys else (chosen, [])
-    complain([*problems, *more])  # not beside an error, which is one line
-    return divisions
+    if metric is not None:
+        chosen, more = run_files.with_metric(chosen, metric)
+        problems += more
+    if keys := list(dict.fromkeys(group_by)):
+        chosen, more = divided(chosen, keys)
+        problems += more
+    complain(problems)  # not beside an error, which is one line
+    return chosen
 
 
 def divided(entries: list[scores.Scores], keys: list[str]) -> tuple[list[scores.Scores], list[str]]:

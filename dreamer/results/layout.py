@@ -13,15 +13,18 @@ from matplotlib.ticker import MaxNLocator
 from dreamer.results import curves, style
 
 
-def panels_of(tasks: list[str]) -> tuple[Figure, dict[str, Axes], int]:
-    """A figure 6 inches wide (900 pixels at 150 dpi), {task: its panel}, and the number of columns."""
+def panels_of(tasks: list[str], *, of_returns: bool) -> tuple[Figure, dict[str, Axes], int]:
+    """A figure 6 inches wide (900 pixels at 150 dpi), {task: its panel}, and the number of columns.
+
+    of_returns: whether it shows returns, see `_one_scale`, or another number.
+    """
     columns = 1 if len(tasks) == 1 else 2 if len(tasks) in (2, 4) else 3 if len(tasks) <= 9 else 4
     rows = -(-len(tasks) // columns)
     height = {1: 3.2, 2: 2.5, 3: 1.9, 4: 1.6}[columns]
     figure = Figure(figsize=(6, rows * height + 0.4 * (len(tasks) > 1)), layout="constrained")
     engine: Any = figure.get_layout_engine()  # the constrained one, as asked for
     engine.set(w_pad=0.05, h_pad=0.05, wspace=0.05, hspace=0.03)
-    panels = figure.subplots(rows, columns, sharey=_one_scale(tasks), squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, sharey=of_returns and _one_scale(tasks), squeeze=False).ravel()
     for panel in panels[len(tasks) :]:
         panel.remove()
     found = dict(zip(tasks, panels[: len(tasks)], strict=True))
@@ -40,21 +43,29 @@ def ticks(axis: Axis, columns: int) -> None:
     axis.set_major_locator(MaxNLocator(max(4, 7 - columns), steps=[1, 2, 2.5, 5, 10]))
 
 
-def limit_heights(panels: dict[str, Axes]) -> None:
-    """Give panels of DM Control one range of returns, others each their own; what is above 1000 there is cut off."""
-    share = _one_scale(list(panels))
+def limit_heights(panels: dict[str, Axes], *, of_returns: bool) -> None:
+    """Give panels of DM Control one range of returns, others each their own; what is above 1000 there is cut off.
+
+    Other numbers, of_returns false, have a range for each panel, which begins at 0 only where that is near: a loss of
+    11,000 nats that falls by a hundred would be a flat line.
+    """
+    share = of_returns and _one_scale(list(panels))
     for group in [list(panels.values())] if share else [[panel] for panel in panels.values()]:
-        _limit_heights(group, ceiling=1000 if share else np.inf)
+        _limit_heights(group, ceiling=1000 if share else np.inf, from_zero=of_returns)
 
 
-def _limit_heights(panels: list[Axes], ceiling: float) -> None:
-    """Give the panels one range of returns, from 0 where none is negative; bands above the ceiling are cut off."""
+def _limit_heights(panels: list[Axes], ceiling: float, from_zero: bool) -> None:
+    """Give the panels one range; bands above the ceiling are cut off.
+
+    Where no line is negative it begins at 0; from_zero False: only if 0 is no farther away than its ends are apart.
+    """
     low = np.nanmin(np.concatenate([np.asarray(line.get_ydata(), float) for panel in panels for line in panel.lines]))
     bottom, top = min(panel.dataLim.y0 for panel in panels), max(panel.dataLim.y1 for panel in panels)
-    bottom, top = 0 if low >= 0 else bottom, min(top, ceiling)
+    begins_at_zero = low >= 0 and (from_zero or low <= top - bottom)
+    bottom, top = 0 if begins_at_zero else bottom, min(top, ceiling)
     room = 0.05 * (top - bottom) or 1.0
     for panel in panels:
-        panel.set_ylim(bottom - room * (bottom < 0), top + room)
+        panel.set_ylim(bottom - room * (bottom != 0), top + room)
 
 
 def label(figure: Figure, x: str, y: str) -> None:

@@ -38,6 +38,7 @@ def main_figure(
     methods: Iterable[str] | None = None,
     group_by: Iterable[str] = (),
     window: float | None = None,
+    metric: str | None = None,
     published: Published | None = None,
 ) -> list[Path]:
     """Draw the learning curves of all runs at or below the paths `runs` and return the files written.
@@ -45,8 +46,8 @@ def main_figure(
     A line is the mean over the runs of a method on a task, the band one standard deviation on either side; where some
     of them have ended, the mean of the others goes on as a thin line. A run directory's random.json, {"mean": return,
     "std": .., "episodes": n}, becomes the dashed line of its task.
-    tasks, methods, group_by: as in curves.collect; window: frames, as in curves.align; published: what to draw beside
-    the runs.
+    tasks, methods, group_by, metric: as in curves.collect; window: frames, as in curves.align; published: what to draw
+    beside the runs. Random actions and the aggregate are about returns: with a metric they are left out.
 
     out is a .png, .pdf or .svg file that gets all panels, or a directory that gets a PNG and a PDF of every suite and,
     where several tasks can be taken together, of the aggregate. Files that cannot be used are left out with one line
@@ -58,15 +59,14 @@ def main_figure(
     one_file = out.suffix in style.SUFFIXES and not out.is_dir()
     if out.suffix and not one_file and not out.is_dir():
         raise ValueError(f"{shown(out)}: the figure can be {style.FORMS} or a directory, not {out.suffix[:20]}")
-    entries = curves.collect(runs, tasks, methods, group_by)
+    entries = curves.collect(runs, tasks, methods, group_by, metric)
     suites: dict[str, list[scores.Scores]] = {}
     for entry in entries:
         suites.setdefault(curves.suite_of(entry.task), []).append(entry)
     groups = {out: entries} if one_file else {out / suite: suites[suite] for suite in sorted(suites)}
     for group in groups.values():
         curves.refuse_many(group, tasks=TASKS, methods=METHODS, what="one figure")
-    references, problems = curves.random_returns(entries)
-    curves.complain(problems)
+    random = references(entries, metric)
     mixed = curves.mixed_settings(entries)
     written = []
 
@@ -82,8 +82,9 @@ def main_figure(
         # place are laid out less well, and both are no one's mistake.
         warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         for path, group in groups.items():
-            save(draw(group, references, published=published, window=window), path, curves.tasks_of(group))
-        if not one_file and len({entry.task for entry in entries}) > 1:
+            figure = draw(group, random, published=published, window=window, metric=metric)
+            save(figure, path, curves.tasks_of(group))
+        if not one_file and metric is None and len({entry.task for entry in entries}) > 1:
             # Here, because the libraries behind it take seconds to load.
             from dreamer.results import aggregate
 
@@ -100,11 +101,16 @@ def draw(
     *,
     published: Published | None = None,
     window: float | None = None,
+    metric: str | None = None,
 ) -> Figure:
-    """Figure of small multiples, 6 inches wide: 900 pixels at 150 dpi. references: mean return per task."""
+    """Figure of small multiples, 6 inches wide: 900 pixels at 150 dpi.
+
+    references: mean return per task. metric: what the entries have in the place of returns.
+    """
     tasks, methods = curves.tasks_of(entries), curves.methods_of(entries)
     labels, styles = {method: _label(method, entries) for method in methods}, style.method_styles(methods)
-    figure, panels, columns = layout.panels_of(tasks)
+    figure, panels, columns = layout.panels_of(tasks, of_returns=metric is None)
+    height = metric or "Evaluation return"
     ends: list[tuple] = []
     handles: dict[Any, Line2D] = {}
     for task, panel in panels.items():
@@ -124,18 +130,27 @@ def draw(
             ends.append((references[task], REFERENCE, style.GREY))
         layout.ticks(panel.xaxis, columns)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: curves.human(value)))
-    layout.limit_heights(panels)
+    layout.limit_heights(panels, of_returns=metric is None)
     if len(tasks) == 1:
         panel = panels[tasks[0]]
-        panel.set(xlabel="Environment frames", ylabel="Evaluation return")
+        panel.set(xlabel="Environment frames", ylabel=height)
         layout.label_ends(panel, ends, line=0.065)
     else:
-        layout.label(figure, "Environment frames", "Evaluation return")
+        layout.label(figure, "Environment frames", height)
         # The runs in their own order, then what was published, then random actions.
         rest = [key for key in handles if key not in methods and key != REFERENCE] + [REFERENCE] * bool(references)
         layout.add_legend(figure, [handles[key] for key in [*methods, *rest]])
     layout.add_titles(figure, panels, columns)
     return figure
+
+
+def references(entries: list[scores.Scores], metric: str | None) -> dict[str, float]:
+    """Mean return of random actions per task, none beside a metric. Files that cannot be used are named on stderr."""
+    if metric is not None:
+        return {}
+    found, problems = curves.random_returns(entries)
+    curves.complain(problems)
+    return found
 
 
 def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int, window: float | None) -> float:

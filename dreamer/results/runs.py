@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dreamer.envs import unknown
 from dreamer.results import scores
 from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
@@ -73,6 +74,30 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
             **_metrics(directory / "metrics.jsonl", problems),
         )
     return found, problems
+
+
+def with_metric(entries: list[scores.Scores], name: str) -> tuple[list[scores.Scores], list[str]]:
+    """The same runs with the points of a metric in the place of their returns, and one line for each that has none.
+
+    Raises ValueError, which names the nearest that there are, if no run has the metric.
+    """
+    found: list[scores.Scores] = []
+    names: set[str] = set()
+    problems: list[str] = []
+    without: list[str] = []
+    for entry, directory in zip(entries, _directories(entries), strict=True):
+        path = (directory or entry.path.parent) / "metrics.jsonl"
+        metrics = _metrics(path, problems)["metrics"] if directory else {}
+        names |= set(metrics)
+        if name in metrics:
+            xs, ys = metrics[name]
+            found.append(entry._replace(xs=xs.tolist(), ys=ys.tolist()))
+        else:
+            what = f"{shown(path)}: has no {name}" if directory else f"{shown(entry.path)}: scores alone, no metrics"
+            without.append(f"{what}: left out")
+    if not found:
+        raise ValueError(unknown("metric", name, sorted(names)) if names else "no run has a metrics.jsonl with metrics in it")
+    return found, problems + without
 
 
 def _changes(path: Path, problems: list[str]) -> list[dict]:

@@ -57,6 +57,20 @@ def test_the_figure_has_a_line_per_method(folder, tmp_path, capsys):
     assert count(out, (0, 158, 115)) > 20
 
 
+def test_a_metric_against_a_key(folder, tmp_path, monkeypatch):
+    for name, value in (("a", 7.5), ("c", 2.5)):
+        (folder / name / "random.json").write_text('{"mean": 40.0, "std": 3.0, "episodes": 5}')
+        (folder / name / "metrics.jsonl").write_text(json.dumps({"step": 30, "train/kl": value}) + "\n")
+    drawn = []
+    monkeypatch.setattr(against.style, "save", lambda figure, files, notes: drawn.append(figure))
+    against.main_figure([folder], "behavior.horizon", tmp_path / "x.png", metric="train/kl")
+    (figure,) = drawn
+    assert figure.get_supylabel() == "Final train/kl"
+    (panel,) = figure.axes
+    assert panel.lines[0].get_xydata().tolist() == [[5, 2.5], [45, 7.5]]
+    assert not any(text.get_text() == "random actions" for text in figure.legends[0].get_texts())
+
+
 @pytest.mark.parametrize(
     ("values", "scale", "labels"),
     [

@@ -238,6 +238,28 @@ def test_two_settings_are_two_lines(tmp_path):
     assert min(count(read(tmp_path / "two.png"), color) for color in (BLUE, VERMILION)) > 200
 
 
+def test_a_metric_is_drawn_in_its_own_range_and_without_what_is_about_returns(tmp_path, monkeypatch):
+    for task, base in (("dmc_walker_walk", 11_300.0), ("dmc_cheetah_run", 3.0)):
+        run = write_run(tmp_path / task, task=task)
+        (run / "random.json").write_text('{"mean": 40.0, "std": 3.0, "episodes": 5}')
+        lines = [{"step": 10 * n, "train/x": base + n} for n in (1, 2, 3)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = []
+    monkeypatch.setattr(plot.style, "save", lambda figure, files, notes: drawn.append((figure, files)))
+    files = plot.main_figure([tmp_path], tmp_path / "figures", metric="train/x")
+    assert [path.name for path in files] == ["dmc.png", "dmc.pdf"]  # and no aggregate
+    ((figure, _),) = drawn
+    assert figure.get_supylabel() == "train/x"
+    cheetah, walker = figure.axes
+    assert [line.get_ydata().tolist() for line in walker.lines] == [[11_301, 11_302, 11_303]] * 2
+    assert 11_300 < walker.get_ylim()[0] < 11_301  # one of the two lines is its points
+    assert walker.get_ylim()[1] < 11_304
+    assert cheetah.get_ylim() == (3.9, 6.1)
+    (panel,) = plot.draw([make_scores([10, 20], [1.0, 3.0])], {}, metric="train/x").axes
+    assert panel.get_ylabel() == "train/x"
+    assert panel.get_ylim()[0] == 0  # which is near
+
+
 def test_runs_that_do_not_meet_are_not_joined(tmp_path):
     entries = [make_scores([10, 20], [1, 2]), make_scores([80, 90], [50, 60], seed=1)]
     (panel,) = plot.draw(entries, {}).axes

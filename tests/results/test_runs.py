@@ -186,3 +186,27 @@ def test_the_software_of_a_start_in_words(line, words):
 def test_a_run_that_is_older_than_a_key_did_what_the_key_says():
     older, newer = {"model.deter": 200}, {"model.deter": 200, "planner.horizon": 12, "loop.overlap": True, "x": 1}
     assert runs.differences([older, newer]) == {"loop.overlap": [False, True], "x": [None, 1]}
+
+
+def test_a_metric_in_the_place_of_returns(tmp_path):
+    values = {"a": (3.5, None, 2.5), "b": (4.5, 1e300, 0.5), "c": ()}
+    for name, of in values.items():
+        steps = [{"step": 10 * (n + 1), "train/kl": value, "train/loss": 7} for n, value in enumerate(of)]
+        write_run(tmp_path / name, metrics_jsonl=lines(*steps))
+    entry = {"task": "toy_dot", "method": "dreamer", "xs": [10], "ys": [1]}
+    (tmp_path / "many.json").write_text(json.dumps([{**entry, "seed": 8}, {**entry, "seed": 9}]))
+    entries, _ = scores.find([tmp_path, tmp_path / "many.json"])
+    found, problems = runs.with_metric(entries, "train/kl")
+    assert [(run.path.parent.name, run.xs, run.ys) for run in found] == [
+        ("a", [10, 30], [3.5, 2.5]),
+        ("b", [10, 30], [4.5, 0.5]),
+    ]
+    assert problems == [
+        f"{tmp_path / 'b' / 'metrics.jsonl'}: train/kl at step 20 is 1e+300: left out",
+        f"{tmp_path / 'c' / 'metrics.jsonl'}: has no train/kl: left out",
+        *[f"{tmp_path / 'many.json'}: scores alone, no metrics: left out"] * 2,
+    ]
+    with pytest.raises(ValueError, match=r'^unknown metric "train/kll": the nearest valid names are train/kl, train/l'):
+        runs.with_metric(entries, "train/kll")
+    with pytest.raises(ValueError, match=r"^no run has a metrics.jsonl with metrics in it$"):
+        runs.with_metric([entry for entry in entries if entry.path.parent.name == "c"], "train/kl")
