@@ -96,7 +96,8 @@ def with_metric(entries: list[scores.Scores], name: str) -> tuple[list[scores.Sc
             what = f"{shown(path)}: has no {name}" if directory else f"{shown(entry.path)}: scores alone, no metrics"
             without.append(f"{what}: left out")
     if not found:
-        raise ValueError(unknown("metric", name, sorted(names)) if names else "no run has a metrics.jsonl with metrics in it")
+        nothing = "no run has a metrics.jsonl with metrics in it"
+        raise ValueError(unknown("metric", name, sorted(names)) if names else nothing)
     return found, problems + without
 
 
