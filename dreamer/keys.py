@@ -23,6 +23,7 @@ class Env(Section):
     retries: int  # environments
     kwargs: str  # arguments
     image: str  # observation
+    info: str  # names
     level_cache: str  # folder
 
 

@@ -39,7 +39,7 @@ def check_task(run: config.Config) -> None:
         raise UsageError(error) from error
     if run.env.size % 16:
         raise UsageError(f"--env.size: expected a multiple of 16 from 32 to 128, got {run.env.size}")
-    for name in ("kwargs", "image"):
+    for name in ("kwargs", "image", "info"):
         key = config.key(f"env.{name}")
         if run.env[name] not in (key.value, key.before) and name not in envs.SUITES[run.suite].options:
             takers = ", ".join(suite for suite, found in envs.SUITES.items() if name in found.options)

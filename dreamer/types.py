@@ -77,5 +77,6 @@ class Space(NamedTuple):
     dtype: str
 
 
+INFO = "info."  # begins the name of a number that an environment tells beside what it observes, for the log alone
 IMAGE = "image"  # the observation of an environment that is one; all others are vectors
 PIXELS = {IMAGE: Space((64, 64, 3), "uint8")}  # what the agent of the paper sees

@@ -14,8 +14,9 @@ from dreamer.run import layout
 from dreamer.start import check_task, open_config
 
 PLANNER_KEYS = tuple(key.name for key in config.describe() if key.name.startswith("planner."))
-# These keys decide where and in which arithmetic an agent runs: whoever inspects a run may sit at another machine.
-INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache")
+# These keys decide where and in which arithmetic an agent runs, and what is told of it: whoever inspects a run may sit
+# at another machine, and ask what nobody has asked before.
+INSPECT_MAY_CHANGE = ("precision", "env.renderer", "env.worker", "env.level_cache", "env.info")
 
 
 def evaluate(words: list[str]) -> int:

@@ -13,6 +13,7 @@ from dreamer.envs.worker import Worker, WorkerDied
 from dreamer.envs.wrappers import Checked, failing_as_env_error
 
 __all__ = [
+    "Checked",
     "Env",
     "EnvError",
     "EnvRefused",
@@ -108,7 +109,7 @@ SUITES = {
     "gym": Suite(
         "Gymnasium",
         gymnasium.Gymnasium,
-        (*_FRAMES, "images", "kwargs", "image"),
+        (*_FRAMES, "images", "kwargs", "image", "info"),
         gymnasium.TASKS,
         accepts=lambda task: bool(gymnasium.find(task)),
         also="any id that gymnasium knows, or MODULE:ID (docs/your-own-environment.md)",

@@ -45,6 +45,8 @@ class Env(Protocol):
         the loss of a life in Atari. May be left out, for True.
     goes_on: True where the next reset goes on with the world as it is instead of beginning it anew, so that what
         follows depends on earlier episodes too: Atari after the loss of a life. May be left out, for False.
+    infos: names of further numbers in a step, () float32, which begin with types.INFO: for the log alone, and NaN where
+        the environment does not tell them. May be left out, for ().
     note: one line that says what of the world is seen, where that is not always the same. May be left out, for "".
     """
 

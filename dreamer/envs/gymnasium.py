@@ -11,7 +11,7 @@ import operator
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from PIL import Image
 
 from dreamer.envs import gym_actions, gym_observations
 from dreamer.envs.core import EnvError, EnvRefused, unknown
-from dreamer.types import Space
+from dreamer.types import INFO, Space
 
 TASKS = ("CarRacing-v3",)
+NONE = "none"  # of the key env.info
 
 _IMAGES = "uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3)"
 _OLD = (
@@ -41,6 +42,8 @@ class Gymnasium:
     time_limit: frames of an episode, beside the environment's own limit; reaching either is no terminal.
     kwargs: further arguments of whatever makes the environment, a JSON object.
     image: which observation is the image, see env.image in configs/defaults.yaml.
+    info: names of numbers in `info`, separated by commas, that a step has too, as "info.NAME"; "a.b" is one in a dict
+        there. NONE for none.
     size: side of the image in pixels. images: False leaves the image out, and renders nothing.
 
     Images are observations of any of the forms in gym_observations, or the frames of render_mode "rgb_array" where
@@ -60,6 +63,7 @@ class Gymnasium:
         time_limit: int = 1000,
         kwargs: str = "{}",
         image: str = gym_observations.AUTO,
+        info: str = NONE,
         size: int = 64,
         images: bool = True,
     ):
@@ -86,6 +90,8 @@ class Gymnasium:
         self.action_space, self._to_env = gym_actions.translate(self._env.action_space, task)
         self.observation_spaces = {"image": Space((size, size, 3), "uint8")} if images else {}
         self.observation_spaces |= seen.spaces
+        self._infos = _names(info, seen.spaces, task)
+        self.infos = tuple(self._infos)
         self.note = _note(task, seen, images)
         self._seeded = False
         self._frame = 0
@@ -95,20 +101,22 @@ class Gymnasium:
         if seed is None and not self._seeded:
             seed = 0
         self._seeded, self._frame = True, 0
-        observation, _ = self._asked(2, self._env.reset, seed=seed)
-        return self._observe(observation, reward=0.0, first=True, last=False, terminal=False)
+        observation, info = self._asked(2, self._env.reset, seed=seed)
+        told = self._told(info)
+        return self._observe(observation, told, reward=0.0, first=True, last=False, terminal=False)
 
     def step(self, action: np.ndarray) -> dict:
         """See Env.step; an episode that ends within the action repeat ends it early."""
-        total = 0.0
+        total, told = 0.0, dict.fromkeys(self.infos, np.float32(np.nan))
         for _ in range(self.action_repeat):
-            observation, reward, terminated, truncated, _ = self._asked(5, self._env.step, self._to_env(action))
+            observation, reward, terminated, truncated, info = self._asked(5, self._env.step, self._to_env(action))
             total += _number(reward)
+            told |= {name: value for name, value in self._told(info).items() if np.isfinite(value)}
             self._frame += 1
             last = terminated or truncated or self._frame >= self._time_limit
             if last:
                 break
-        return self._observe(observation, reward=total, first=False, last=last, terminal=terminated)
+        return self._observe(observation, told, reward=total, first=False, last=last, terminal=terminated)
 
     def close(self) -> None:
         """See Env.close."""
@@ -122,11 +130,16 @@ class Gymnasium:
             raise EnvRefused(f"{self._task} {_OLD}")
         return result
 
-    def _observe(self, observation: Any, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
+    def _told(self, info: Any) -> dict[str, np.float32]:
+        """The numbers of `info` that were asked for; NaN for one that is not there, is None, or no finite float32."""
+        return {stored: _number_in(info, name) for stored, name in self._infos.items()}
+
+    def _observe(self, observation: Any, told: dict, *, reward: float, first: bool, last: bool, terminal: bool) -> dict:
         image = {"image": _resize(self._image(observation), self._size)} if self._image else {}
         return {
             **image,
             **{name: vector(observation) for name, vector in self._vectors.items()},
+            **told,
             "reward": np.float32(reward),
             "is_first": np.bool_(first),
             "is_last": np.bool_(last),
@@ -278,3 +291,35 @@ def _number(reward: Any) -> float:
         return float(reward)
     except (TypeError, ValueError) as error:
         raise EnvError(f"step() returned the reward {reward!r}: expected a number") from error
+
+
+def _names(info: str, taken: Container[str], task: str) -> dict[str, str]:
+    """{name in a step: name in `info`} of env.info. Raises EnvRefused for a name twice, none, or one that is taken."""
+    names = [] if info == NONE else [name.strip() for name in info.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise EnvRefused(f"--env.info {info}: expected names in `info`, each once, such as success,goal.distance")
+    stored = {f"{INFO}{name}": name for name in names}
+    if clash := [name for name in stored if name in taken]:
+        raise EnvRefused(f"--env.info {info}: {task} has an observation that is stored as {clash[0]} already")
+    return stored
+
+
+def _number_in(info: Any, name: str) -> np.float32:
+    """A number in `info` by its name. Raises EnvError for what is none."""
+    value = _look_up(info, name)
+    array = np.asarray(np.nan if value is None else value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise EnvError(f"info has {name} {' '.join(repr(value).split())[:80]}: expected a number (--env.info)")
+    with np.errstate(over="ignore"):
+        number = array.reshape(()).astype(np.float32)
+    return np.float32(number if np.isfinite(number) else np.nan)
+
+
+def _look_up(info: Any, name: str) -> Any:
+    """info["a.b"], or else info["a"]["b"]; None where there is neither."""
+    if not isinstance(info, Mapping):
+        return None
+    if name in info:
+        return info[name]
+    outer, _, inner = name.partition(".")
+    return _look_up(info.get(outer), inner) if inner else None

@@ -106,7 +106,7 @@ class Worker:
         self.goes_on = False  # see Env; as it was after the last reply
         try:
             self._send("start", pickle.dumps((constructor, dict(kwargs))))
-            spaces, action_space, action_repeat, whole_games, note = self._receive(start_timeout or timeout)
+            spaces, action_space, action_repeat, whole_games, note, infos = self._receive(start_timeout or timeout)
         except BaseException:
             self.close()
             raise
@@ -115,6 +115,7 @@ class Worker:
         self.action_repeat: int = action_repeat
         self.whole_games: bool = whole_games
         self.note: str = note
+        self.infos: tuple[str, ...] = infos
 
     @property
     def pid(self) -> int:
@@ -242,6 +243,7 @@ def _serve(connection: Connection) -> None:
                     env = constructor(**kwargs)
                     result = env.observation_spaces, env.action_space, env.action_repeat
                     result = *result, getattr(env, "whole_games", True), getattr(env, "note", "")
+                    result = *result, getattr(env, "infos", ())
                 else:
                     method, arguments = pickle.loads(request)
                     result = getattr(env, method)(*arguments)

@@ -32,7 +32,8 @@ class Checked:
                     f"observation_spaces has {name} of shape {space.shape} and dtype {space.dtype}: expected an image "
                     f'"{IMAGE}", (n, n, 3) uint8, and vectors, (size,) float32'
                 )
-        clash = sorted({"reward", *FLAGS} & set(spaces))
+        self.infos: tuple[str, ...] = getattr(env, "infos", ())
+        clash = sorted({"reward", *FLAGS, *self.infos} & set(spaces))
         if clash:
             raise EnvError(f"observation_spaces has {clash}, which are names of other parts of a step")
         self.observation_spaces: dict[str, Space] = spaces
@@ -42,7 +43,7 @@ class Checked:
         self.note: str = getattr(env, "note", "")
         self._expected = {
             **spaces,
-            "reward": Space(shape=(), dtype="float32"),
+            **{name: Space(shape=(), dtype="float32") for name in ("reward", *self.infos)},
             **{flag: Space(shape=(), dtype="bool") for flag in FLAGS},
         }
 

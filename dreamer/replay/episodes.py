@@ -29,7 +29,7 @@ import numpy as np
 
 from dreamer.replay.npz import DAMAGE, Alike, Member, read_layout, read_rows
 from dreamer.run.files import sync
-from dreamer.types import IMAGE, PIXELS, Space
+from dreamer.types import IMAGE, INFO, PIXELS, Space
 
 FLAGS = ("is_first", "is_last", "is_terminal")
 FIELDS = ("action", "reward", "discount")  # of a window, beside what the agent sees
@@ -120,7 +120,7 @@ def checked_episode(episode: Mapping[str, Any], inputs: Mapping[str, Space] = PI
 
     episode: dict of arrays with L >= 2 rows: what the agent sees, `inputs` by name, of their shapes; action [L, A],
     reward [L], discount [L] and any further observations [L, ...] float32 or wider (stored as float32), an image
-    [L, n, n, 3] uint8; is_first, is_last, is_terminal [L] bool.
+    [L, n, n, 3] uint8; is_first, is_last, is_terminal [L] bool; numbers of `info` [L], which alone may be NaN.
     The first step has a zero action and reward; discount is 0 where the step is terminal, else 1.
     """
     arrays = {key: np.asarray(value) for key, value in episode.items()}
@@ -144,7 +144,8 @@ def checked_episode(episode: Mapping[str, Any], inputs: Mapping[str, Space] = PI
             _require(wide, f"{key} is {array.dtype}, must be float32 or wider")
             with np.errstate(over="ignore"):  # reported as not finite in the next line
                 arrays[key] = array.astype(np.float32, copy=False)
-            _require(np.isfinite(arrays[key]).all(), f"{key} has values that are not finite in float32")
+            for_the_log = key.startswith(INFO) and array.ndim == 1
+            _require(for_the_log or np.isfinite(arrays[key]).all(), f"{key} has values that are not finite in float32")
     for key in ("reward", "discount", *FLAGS):
         _require(arrays[key].ndim == 1, f"{key} has shape {arrays[key].shape}, must be [L]")
     _require(arrays["action"].ndim == 2, f"action has shape {arrays['action'].shape}, must be [L, A]")

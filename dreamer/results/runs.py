@@ -26,7 +26,7 @@ IDENTITY = ("suite", "task", "method", "seed")  # keys that tell runs apart, rat
 # Keys that may differ between runs of one experiment: how far it goes, and what suits it to its machine.
 _SAME_RESULTS = {
     *IDENTITY,
-    *("steps", "xla", "gpus", "env.renderer", "env.worker", "env.level_cache", "env.timeout"),
+    *("steps", "xla", "gpus", "env.renderer", "env.worker", "env.level_cache", "env.timeout", "env.info"),
     *("env.start_timeout", "env.retries", "replay.prefetch", "replay.compress", "loop.save_every"),
     *("logger.also", "logger.project"),
 }

@@ -8,7 +8,7 @@ stored          (o_0, 0, 0)      (o_1, a_1, r_1)  (o_2, a_2, r_2)
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +16,10 @@ import tensorflow as tf
 
 from dreamer.envs import Env, EnvError
 from dreamer.envs.worker import WorkerDied
+from dreamer.types import INFO
 
 Episode = dict[str, np.ndarray]  # arrays [L, ...] by name
+STATISTICS = ("last", "mean", "max")  # of a number of `info` over an episode
 
 
 class Agent(Protocol):
@@ -164,9 +166,8 @@ class Driver:
                 now = self.env.step(actions[number - 1]) if number else self.env.reset(seed=seed)
                 # The first step may tell what the thousands after it would take minutes for. An older release may have
                 # kept less of a step.
-                if known and not all(
-                    np.array_equal(now[key], known[number][key]) for key in now.keys() & known[number].keys()
-                ):
+                both = now.keys() & known[number].keys() if known else ()
+                if not all(np.array_equal(now[key], known[number][key], equal_nan=True) for key in both):
                     return False
         return bool(self._past) or not self._steps
 
@@ -189,5 +190,27 @@ def episode_return(episode: Mapping[str, np.ndarray]) -> float:
     return float(episode["reward"].sum(dtype=np.float64))
 
 
+def episode_infos(episode: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Of each number of `info` that an episode has: its last value, mean and maximum over the steps that told it.
+
+    {"info.success_last": .., "info.success_mean": .., "info.success_max": ..}; nothing of one that no step told.
+    """
+    found: dict[str, float] = {}
+    for name in filter(lambda key: key.startswith(INFO) and episode[key].ndim == 1, episode):
+        told = episode[name][np.isfinite(episode[name])].astype(np.float64)
+        if len(told):
+            values = (told[-1], told.mean(), told.max())
+            found |= {f"{name}_{kind}": float(value) for kind, value in zip(STATISTICS, values, strict=True)}
+    return found
+
+
+def mean_infos(infos: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each over the episodes that have it. infos: of `episode_infos`."""
+    names = dict.fromkeys(name for found in infos for name in found)
+    return {name: float(np.mean([found[name] for found in infos if name in found])) for name in names}
+
+
 def _stack(steps: list[dict[str, Any]]) -> Episode:
-    return {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+    # What only some have: a resume may change which numbers of `info` are kept in the midst of an episode.
+    keys = [key for key in steps[0] if all(key in step for step in steps)]
+    return {key: np.stack([step[key] for step in steps]) for key in keys}

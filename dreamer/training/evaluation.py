@@ -8,7 +8,7 @@ import numpy as np
 
 from dreamer.envs import Env
 from dreamer.results import vectors, video
-from dreamer.training.driver import Driver, Episode, episode_return
+from dreamer.training.driver import Driver, Episode, episode_infos, episode_return, mean_infos
 from dreamer.training.streams import Streams
 from dreamer.types import IMAGE, Batch
 
@@ -181,6 +181,8 @@ class Evaluator:
         }
         if len(returns) > 1:
             metrics["eval/return_std"] = np.std(returns)
+        infos = mean_infos([episode_infos(episode) for episode in episodes])
+        metrics |= {f"eval/{name}": value for name, value in infos.items()}
         if IMAGE in episodes[0]:
             self._save_video(episodes[0], frames)
         if hasattr(agent, "open_loop") and len(episodes[0]["reward"]) > CONTEXT:

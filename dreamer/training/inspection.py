@@ -11,7 +11,7 @@ import queue
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from dreamer.results import vectors, video
 from dreamer.run import layout
 from dreamer.run.commits import CommitError
 from dreamer.run.files import replacing
-from dreamer.training.driver import Driver, episode_return
+from dreamer.training.driver import STATISTICS, Driver, episode_infos, episode_return, mean_infos
 from dreamer.training.evaluation import CONTEXT, cut_windows, errors_against_horizon, evenly_spaced, open_loop
 from dreamer.training.progress import counted
 from dreamer.training.restore import restore_agent
@@ -44,7 +44,7 @@ class Restored(NamedTuple):
     best one by evaluation that was kept.
     """
 
-    env: envs.Env
+    env: envs.Checked
     agent: Any  # Dreamer, PlaNet or Random
     frames: int
     updates: int
@@ -75,7 +75,7 @@ def evaluate(
         _need_world_model(config, logdir, "plan")
         if config.planner.value and config.method == PLANNER:
             raise RunError(f"--planner.value: {logdir} is a run of {PLANNER}, which has no value network")
-    returns, lengths = [], []
+    returns, lengths, infos = [], [], []
     shown: list[tuple[np.ndarray, np.ndarray]] = []
     rendered = bool(video_path) or sees_images(config)
     with _restored(config, logdir, seed, best, agent, rendered=rendered) as run:
@@ -86,11 +86,13 @@ def evaluate(
         ):
             returns.append(episode_return(episode))
             lengths.append(len(episode["reward"]) - 1)
+            infos.append(episode_infos(episode))
             if video_path and len(shown) < SHOWN:
                 shown.append((episode["image"], episode["reward"]))
     statistics = {"mean": np.mean(returns), "median": np.median(returns), "std": np.std(returns)}
     statistics = {name: float(value) for name, value in statistics.items()}
     _say("mean {mean:.2f}  median {median:.2f}  standard deviation {std:.2f}".format(**statistics))
+    _say_infos(run.env.infos, infos)
     result = {
         "task": f"{config.suite}_{config.task}",
         "method": variant(config),
@@ -104,6 +106,7 @@ def evaluate(
         **statistics,
         "returns": returns,
         "lengths": lengths,
+        **{name: [found.get(name) for found in infos] for name in mean_infos(infos)},
     }
     written = logdir / layout.EVALUATION
     if agent:
@@ -167,6 +170,15 @@ def imagine(
         arrays = (values[name] for name in ("image", "reward") for values in (truth, model))
         video.save(out, video.dream(*arrays, starts=starts, title=title, context=CONTEXT), _DREAM_FPS)
     _say(out)
+
+
+def _say_infos(names: Sequence[str], infos: Sequence[Mapping[str, float]]) -> None:
+    """Means of numbers of `info`, a line for each. infos: of driver.episode_infos."""
+    for name in names:
+        told = [found for found in infos if f"{name}_last" in found]
+        means = "  ".join(f"{kind} {mean_infos(told)[f'{name}_{kind}']:.4g}" for kind in STATISTICS if told)
+        few = "no episode told it" if not told else f"of the {len(told)} episodes that told it"
+        _say("  ".join([name, *[means] * bool(told), *[few] * (len(told) < len(infos))]))
 
 
 def _need_world_model(config: keys.Keys, logdir: Path, what: str) -> None:

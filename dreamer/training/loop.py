@@ -39,7 +39,7 @@ from dreamer.stops import Interrupts, Stops
 from dreamer.training import faults, machine, xla
 from dreamer.training.ahead import Ahead
 from dreamer.training.also import Also
-from dreamer.training.driver import Driver, Episode, episode_return
+from dreamer.training.driver import Driver, Episode, episode_infos, episode_return, mean_infos
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
@@ -48,7 +48,7 @@ from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
 from dreamer.training.transfer import take_networks
-from dreamer.types import ActionSpace, Batch, Space
+from dreamer.types import INFO, ActionSpace, Batch, Space
 
 # Of the machine, the files or the environment, not of the command.
 FAULTS = (envs.EnvError, ReplayError, CommitError, faults.TrainingError, OSError, tf.errors.OpError)
@@ -389,6 +389,8 @@ class Run:
             if self._stops.signal:
                 return
             for episode in self._step(self._fits_into_prefill):
+                if not self._state.random_returns:
+                    self._say_untold(episode)
                 self._state.random_returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
         self._keep_cut_episodes()
@@ -398,6 +400,15 @@ class Run:
         self._state.stage = "train"
         self._streams.use(self._acting)  # In the same game, where one goes on after the loss of a life.
         self._commit()
+
+    def _say_untold(self, episode: Episode) -> None:
+        """Name what no step of the first episode told of `info`: a slip of the pen, as likely as not."""
+        told = episode_infos(episode)
+        untold = [name.removeprefix(INFO) for name in self._envs[0].infos if f"{name}_last" not in told]
+        if untold:
+            self._progress.message(
+                f"No step of the first episode had a number for {', '.join(untold)} in its info (--env.info)."
+            )
 
     def _fits_into_prefill(self, playing: int) -> bool:
         """Whether another random episode may be needed, though those in progress be as long as they can."""
@@ -414,7 +425,8 @@ class Run:
         if self._state.unlogged:
             metrics["episode/return"] = np.mean([total for total, _ in self._state.unlogged])
             metrics["episode/length"] = np.mean([length for _, length in self._state.unlogged])
-            self._state.unlogged = []
+            metrics |= {f"episode/{name}": value for name, value in mean_infos(self._state.infos).items()}
+            self._state.unlogged, self._state.infos = [], []
         if metrics:
             shares, elapsed = self._stopwatch.take()
             metrics |= {f"time/{name}": share for name, share in shares.items()} | {"time/seconds": elapsed}
@@ -565,6 +577,7 @@ class Run:
 
     def _note(self, episode: Episode) -> None:
         self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
+        self._state.infos.append(episode_infos(episode))
 
     def _go_ahead(self) -> None:
         """Begin to collect in a thread, with the policy as it is now; as it was where a state of the round goes on."""

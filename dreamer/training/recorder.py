@@ -26,10 +26,11 @@ class State:
     stored_frames, oldest: of the replay. prefill: frames of the random episodes. since, due: `due` updates belong to
     `since` frames, and train_updates more to every train_every after them. target: frames at which collecting ends.
     round: metrics of each update of a round that was left in the middle. unlogged: (return, length) of the episodes
-    since the last line of metrics. scores: (frames, return) of the evaluations. skipped: updates in a row that each
-    network has skipped. retried: environments that were built anew. dropped: episodes that were lost so. inputs: shape
-    and dtype of what the agent sees, by name, for whoever opens the run without its environment. source: of a run that
-    learns from the episodes of others, how many there are, and their steps.
+    since the last line of metrics; infos: what driver.episode_infos has of each. scores: (frames, return) of the
+    evaluations. skipped: updates in a row that each network has skipped. retried: environments that were built anew.
+    dropped: episodes that were lost so. inputs: shape and dtype of what the agent sees, by name, for whoever opens the
+    run without its environment. source: of a run that learns from the episodes of others, how many there are, and their
+    steps.
     """
 
     stage: str = "prefill"
@@ -43,6 +44,7 @@ class State:
     target: int = 0
     round: list = dataclasses.field(default_factory=list)
     unlogged: list = dataclasses.field(default_factory=list)
+    infos: list = dataclasses.field(default_factory=list)
     random_returns: list = dataclasses.field(default_factory=list)
     scores: list = dataclasses.field(default_factory=list)
     skipped: dict = dataclasses.field(default_factory=dict)

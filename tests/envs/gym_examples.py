@@ -6,6 +6,7 @@ from gymnasium import spaces
 from gymnasium.experimental.functional import FuncEnv
 
 GRAY, RED = 90, (200, 10, 30)
+BOX = spaces.Box(-1, 1, (2,))
 
 
 class Counting(gymnasium.Env):
@@ -111,6 +112,31 @@ class Choosing(Counting):
             raise ValueError("speed is negative")
         super().__init__(ends=ends, render_mode=render_mode)
         self.speed = speed
+
+
+class Telling(Counting):
+    """What `told` has of a step, the reset first, is its `info`; what is told last is told again."""
+
+    def __init__(self, told, *, observation="image", render_mode=None):
+        super().__init__(observation=observation, render_mode=render_mode)
+        self._said = told
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], self._info()
+
+    def step(self, action):
+        return (*super().step(action)[:4], self._info())
+
+    def _info(self):
+        return self._said[min(self._count, len(self._said) - 1)]
+
+
+class Named(Telling):
+    """With an observation that has the name of a number of `info`."""
+
+    def __init__(self, *, render_mode=None):
+        super().__init__([{"x": 1}], render_mode=render_mode)
+        self.observation_space = spaces.Dict({"image": self.observation_space, "info": spaces.Dict({"x": BOX})})
 
 
 class Needing(Counting):

@@ -20,11 +20,21 @@ class Scripted:
     """
 
     def __init__(
-        self, *, discrete=False, at=1, changes=None, behave="", marker="", fail=False, goes_on_at=None, note=""
+        self,
+        *,
+        discrete=False,
+        at=1,
+        changes=None,
+        behave="",
+        marker="",
+        fail=False,
+        goes_on_at=None,
+        note="",
+        infos=(),
     ):
         if fail:
             raise fail if isinstance(fail, Exception) else RuntimeError("no such\n  level")
-        self.note = note
+        self.note, self.infos = note, infos
         self.observation_spaces = {"image": Space((64, 64, 3), "uint8"), "speed": Space((2,), "float32")}
         self.action_space = ActionSpace(size=3, discrete=discrete)
         self.action_repeat = 2

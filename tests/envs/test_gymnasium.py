@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from PIL import Image
 
 from dreamer import envs
 from dreamer.config import load
-from dreamer.envs.core import EnvError
-from dreamer.envs.gymnasium import Gymnasium, name_of
+from dreamer.envs.core import EnvError, EnvRefused
+from dreamer.envs.gymnasium import Gymnasium, _number_in, name_of
 from dreamer.envs.wrappers import Checked
 from dreamer.types import ActionSpace
 
@@ -303,3 +304,63 @@ def test_an_error_within_the_environment_is_not_taken_for_the_old_interface(make
     env.reset(0)
     with pytest.raises(EnvError, match=r"too many values to unpack \(expected 2"):
         env.step(NOTHING)
+
+
+def telling(told, info, **options):
+    """An environment in which `info` of each step, the reset first, is in `told`."""
+    return Checked(Gymnasium("gym_examples:Telling", kwargs=json.dumps({"told": told}), info=info, **options))
+
+
+def test_numbers_of_info_stand_in_the_steps(make):
+    told = [
+        {"won": False, "goal": {"far": 3}},
+        {"goal": {"far": None, "x": {"y": 2.5}}, "goal.far": 7},
+        {"won": 1e39, "goal": 4},
+        {"won": True, "goal": {"far": -0.5}},
+    ]
+    env = telling(told, "won, goal.far,goal.x.y")
+    assert env.infos == ("info.won", "info.goal.far", "info.goal.x.y")
+    steps = play(env, NOTHING)
+    assert all(step[name].dtype == np.float32 and step[name].shape == () for step in steps for name in env.infos)
+    nan = np.nan
+    expected = {
+        "info.won": [0, nan, nan, 1],  # 1e39 is no float32
+        "info.goal.far": [3, 7, nan, -0.5],  # "goal.far" comes before "far" in "goal"
+        "info.goal.x.y": [nan, 2.5, nan, nan],
+    }
+    for name, numbers in expected.items():
+        np.testing.assert_array_equal([step[name] for step in steps], numbers)
+    assert make("Image-v0").infos == ()
+
+
+def test_with_an_action_repeat_the_last_frame_that_tells_a_number_counts(make):
+    told = [{"a": 1}, {"a": 2, "b": 5}, {"a": 3}, {}]
+    steps = play(telling(told, "a,b", action_repeat=2), NOTHING)
+    for name, numbers in (("info.a", [1, 3, np.nan]), ("info.b", [np.nan, 5, np.nan])):
+        np.testing.assert_array_equal([step[name] for step in steps], numbers)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(np.float16(0.5), 0.5), (np.array([3]), 3), (np.array(True), 1), (np.array([[2.5]]), 2.5), (-np.inf, np.nan)],
+)
+def test_what_passes_for_a_number_of_info(value, number):
+    np.testing.assert_array_equal(_number_in({"x": value}, "x"), np.float32(number))
+
+
+@pytest.mark.parametrize("value", ["3", [1, 2], {"a": 1}, np.zeros(2), np.zeros(0), 1j, b"3"])
+def test_what_is_no_number_of_info(value):
+    with pytest.raises(EnvError, match=r"^info has x .*: expected a number \(--env.info\)$"):
+        _number_in({"x": value}, "x")
+
+
+@pytest.mark.parametrize("info", ["", ",", "a,", "a,b,a"])
+def test_names_of_info_that_are_none(make, info):
+    with pytest.raises(EnvRefused, match=r"--env.info .*: expected names in `info`, each once, such as success"):
+        telling([{}], info)
+
+
+def test_a_name_of_info_that_an_observation_has(make):
+    problem = r"--env.info y,x: gym_examples:Named has an observation that is stored as info.x already"
+    with pytest.raises(EnvRefused, match=problem):
+        Gymnasium("gym_examples:Named", info="y,x")

@@ -172,6 +172,16 @@ def test_a_note_reaches_the_parent(scripted):
     worker.close()
 
 
+def test_names_of_numbers_for_the_log_reach_the_parent(scripted):
+    worker = Worker(scripted, {"infos": ("info.x",), "at": 0, "changes": {"info.x": np.float32("nan")}})
+    env = Checked(worker)
+    assert worker.infos == env.infos == ("info.x",)
+    assert np.isnan(env.reset(0)["info.x"])
+    with pytest.raises(EnvError, match=r"missing keys \['info.x'\]"):
+        env.step(ACTION)
+    worker.close()
+
+
 def test_ignores_an_interrupt(start):
     worker = start()
     worker.reset(0)

@@ -18,6 +18,15 @@ def test_lets_a_correct_episode_through(scripted):
         assert [float(env.step(ACTION)["reward"]) for _ in range(3)] == [1, 2, 3]
 
 
+def test_numbers_for_the_log_are_declared_float32_and_no_observations(scripted):
+    for value, problem in ((np.float64(1), "dtype float64"), (np.zeros(1, np.float32), r"shape \(1,\)")):
+        env = Checked(scripted(infos=("info.x",), at=0, changes={"info.x": value}))
+        with pytest.raises(EnvError, match=rf"info.x of .*{problem}.*: expected \(\) and float32"):
+            env.reset(0)
+    with pytest.raises(EnvError, match=r"has \['speed'\], which are names of other parts of a step"):
+        Checked(scripted(infos=("speed",)))
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import logging
 import os
@@ -79,6 +80,15 @@ def test_wider_floats_are_stored_as_float32(tmp_path, make_episode):
     loaded = EpisodeStore(tmp_path, action_repeat=1).load(EpisodeStore(tmp_path, action_repeat=1).add(episode))
     assert loaded["reward"].dtype == np.float32
     np.testing.assert_array_equal(loaded["reward"], np.array([0, 0.1, 0.2, 0.3], np.float32))
+
+
+def test_numbers_of_info_alone_may_be_nan(tmp_path, make_episode):
+    store = EpisodeStore(tmp_path, action_repeat=2)
+    for name, shape, fine in (("info.x", (5,), True), ("info.x", (5, 1), False), ("infox", (5,), False)):
+        episode = make_episode(1, 5) | {name: np.full(shape, np.nan, np.float32)}
+        with contextlib.nullcontext() if fine else pytest.raises(ReplayError, match=f"{name} has values that are not"):
+            path = store.add(episode)
+    assert np.isnan(store.load(path)["info.x"]).all()
 
 
 def half_reward(e):

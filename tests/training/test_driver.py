@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from dreamer.envs import EnvError
-from dreamer.training.driver import Driver, episode_return
+from dreamer.training.driver import Driver, episode_infos, episode_return, mean_infos
 from dreamer.types import ActionSpace, Space
 
 
@@ -216,6 +216,45 @@ def test_steps_of_a_release_that_kept_less_of_them_are_no_other_steps(tmp_path):
     assert "speed" not in episode
     (episode,) = run(again, 9)
     assert episode["speed"].shape == (10, 2)
+
+
+class Telling(Recorder):
+    """It tells a number that is not always there."""
+
+    def _observe(self, action):
+        return super()._observe(action) | {"info.x": np.float32(np.nan if self._t % 2 else self._t)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(Telling, Telling), (Telling, Recorder), (Recorder, Telling)])
+def test_what_is_told_of_info_may_change_within_an_episode(tmp_path, before, after):
+    stopped = driver(before(9, True), Remembering())
+    run(stopped, 3)
+    again = driver(after(9, True), Remembering())
+    assert again.restore(through_a_file(stopped.state(), tmp_path / "state.npz"))
+    (episode,) = run(again, 6)
+    assert len(episode["reward"]) == 10
+    if before == after:
+        np.testing.assert_array_equal(episode["info.x"][::2], [0, 2, 4, 6, 8])
+        assert np.isnan(episode["info.x"][1::2]).all()
+    else:
+        assert "info.x" not in episode
+
+
+def test_what_is_told_of_info_is_summed_up_by_episode():
+    nan = np.nan
+    first = {"info.a": [nan, 4, 1, nan], "info.b": [nan] * 4, "info": np.ones(4), "info.c": np.ones((4, 2))}
+    second = {"info.a": [-8, -2], "info.b": [3, 6], "reward": [0, 1]}
+    episodes = [{name: np.array(values, np.float32) for name, values in of.items()} for of in (first, second)]
+    found = [episode_infos(episode) for episode in episodes]
+    assert found == [
+        {"info.a_last": 1, "info.a_mean": 2.5, "info.a_max": 4},
+        {"info.a_last": -2, "info.a_mean": -5, "info.a_max": -2, "info.b_last": 6, "info.b_mean": 4.5, "info.b_max": 6},
+    ]
+    assert mean_infos(found) == {
+        **{"info.a_last": -0.5, "info.a_mean": -1.25, "info.a_max": 1},
+        **{"info.b_last": 6, "info.b_mean": 4.5, "info.b_max": 6},
+    }
+    assert mean_infos([]) == mean_infos([{}]) == {}
 
 
 class Game(Recorder):

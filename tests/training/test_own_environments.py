@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dreamer import config, start
 from dreamer.agents import RunError
+from dreamer.cli import main as cli
+from dreamer.replay import episodes as replay
 from dreamer.run import lock, settings
 from dreamer.stops import Stops
 from dreamer.training import loop
@@ -46,6 +49,46 @@ def test_what_is_used_is_said_once_and_recorded(train, tmp_path, capsys):
         train("Dict-v0", env__kwargs='{"ends": 3}')
 
 
+def test_what_an_environment_tells_is_stored_logged_and_may_change_on_a_resume(train, tmp_path, capsys):
+    told = [{"far": 9}, {"far": 5}, {"far": 6, "won": False}, {"far": 2, "won": True}]
+    values = {"env__kwargs": json.dumps({"told": told}), "loop__eval_episodes": "2"}
+    assert train("Telling", **values, env__info="far,won,lost") == 0
+    said = "No step of the first episode had a number for lost in its info (--env.info)."
+    assert capsys.readouterr().err.count(said) == 1
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    expected = {"info.far_last": 2, "info.far_mean": 5.5, "info.far_max": 9}
+    expected |= {"info.won_last": 1, "info.won_mean": 0.5, "info.won_max": 1}
+    for kind, count in {"episode": 1, "eval": 2}.items():
+        found = [{name: value for name, value in line.items() if name.startswith(f"{kind}/info")} for line in lines]
+        assert [line for line in found if line] == [
+            {f"{kind}/{name}": value for name, value in expected.items()}
+        ] * count
+    (episode, *_) = [replay.load(path) for path in replay.stored_paths(tmp_path / "episodes")]
+    np.testing.assert_array_equal(episode["info.far"], [9, 5, 6, 2])
+    np.testing.assert_array_equal(episode["info.won"], [np.nan, np.nan, 0, 1])
+    assert np.isnan(episode["info.lost"]).all()
+    assert train("Telling", **values, env__info="won", steps="18") == 0
+    assert said not in capsys.readouterr().err
+    *_, last = [replay.load(path) for path in replay.stored_paths(tmp_path / "episodes")]
+    assert [name for name in last if name.startswith("info")] == ["info.won"]
+
+
+def test_an_evaluation_tells_what_nobody_asked_the_training_for(train, tmp_path, capsys):
+    told = [{"far": 9}, {"far": 5}, {"far": 6, "won": False}, {"far": 2, "won": True}]
+    assert train("Telling", env__kwargs=json.dumps({"told": told})) == 0
+    capsys.readouterr()
+    assert cli.main(["eval", "--logdir", str(tmp_path), "--episodes", "2", "--env.info", "far,won,lost"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("info")] == [
+        "info.far  last 2  mean 5.5  max 9",
+        "info.won  last 1  mean 0.5  max 1",
+        "info.lost  no episode told it",
+    ]
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert result["info.far_mean"] == [5.5, 5.5]
+    assert result["info.won_last"] == [1, 1]
+    assert not any("lost" in name for name in result)
+
+
 @pytest.mark.parametrize(
     ("task", "values", "problem"),
     [
@@ -60,7 +103,7 @@ def test_what_cannot_be_is_no_fault_and_leaves_nothing(task, values, problem, tr
     assert [path.name for path in tmp_path.iterdir()] in ([], [".lock"])
 
 
-@pytest.mark.parametrize("words", [{"env.kwargs": '{"a": 1}'}, {"env.image": "render"}])
+@pytest.mark.parametrize("words", [{"env.kwargs": '{"a": 1}'}, {"env.image": "render"}, {"env.info": "x"}])
 def test_a_suite_that_does_not_take_a_key_says_so(words):
     with pytest.raises(start.UsageError, match="the suite toy does not take it, only gym"):
         start.check_task(config.load(["toy"], words))

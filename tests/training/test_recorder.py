@@ -65,6 +65,7 @@ def test_the_state_comes_back_as_it_was_committed(open_recorder):
     state = recorder.state
     state.stage, state.updates, state.target, state.retried = "collect", 7, 150, 1
     state.unlogged, state.random_returns, state.skipped = [[1.5, 25]], [0.5, 2.5], {"model": 2}
+    state.infos = [{"info.x_last": 0.25}, {}]
     state.round = [{"loss": np.float32(0.1)}, {"loss": np.float32(0.2)}]
     commit(recorder, 120)
     again = open_recorder().state

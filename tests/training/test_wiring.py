@@ -50,6 +50,7 @@ VALUES = {
     "env.retries": 6,
     "env.kwargs": '{"a": 1}',
     "env.image": "render",
+    "env.info": "won,goal.far",
     "env.level_cache": "maps",
     "envs.count": 2,
     "replay.batch": 3,
