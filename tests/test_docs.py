@@ -15,6 +15,7 @@ from PIL import Image
 import dreamer
 from dreamer import config
 from dreamer.run.commits import FORMAT
+from dreamer.training.meanings import meaning
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "your-own-environment.md"
@@ -85,6 +86,19 @@ def test_every_metric_of_a_run_is_explained_and_no_other(run):
         # NAME is that of a vector.
         others |= {"train/vector_NAME_loss", "eval/open_loop_NAME_error", "eval/repeat_frame_NAME_error"}
         assert explained - written == others, page
+
+
+def test_every_metric_that_the_page_has_is_described_to_tensorboard():
+    page = section((DOCS / "files-of-a-run.md").read_text(encoding="utf-8"), "metrics.jsonl")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`(\w+/[\w.]+)`", row)]
+    names.remove("episode/info.NAME_last")  # which is called as that of an evaluation
+    assert len(names) > 40
+    texts = [meaning(name) for name in names]
+    assert [name for name, text in zip(names, texts, strict=True) if not text or "{" in text] == []
+    assert len(set(texts)) == len(names)
+    assert meaning("eval/open_loop_NAME_error").startswith("Squared error of the NAME, ")
+    assert meaning("train/other") == meaning("train/klx") == meaning("xtime/training") == ""
 
 
 def fields(value):

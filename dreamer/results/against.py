@@ -52,7 +52,9 @@ def main_figure(
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         notes = _notes(found, key)
-        style.save(draw(points, key, references, metric), [out], notes)
+        bars = any(len(ys) > 1 for of in points.values() for ys in of.values())
+        explained = [*notes, *["Bars: one standard deviation over the runs"] * bars]
+        style.save(draw(points, key, references, metric), [out], explained)
     curves.complain(f"warning: {note}" for note in notes)
     return [out]
 

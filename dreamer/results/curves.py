@@ -38,8 +38,9 @@ def collect(
     tasks: names with or without their suite, and patterns ("walker_walk", "dmc_walker_walk", "cartpole_*").
     group_by: keys of the settings, by whose values a method is divided into several, see `divided`.
     metric: what to have in the place of the returns, see runs.with_metric.
-    Files below a directory that cannot be used are named on stderr, one line each. Raises ValueError if a file that is
-    itself one of `runs` cannot, if no run is left, if a name fits none, or if no run has a key or the metric.
+    Files below a directory that cannot be used, and copies of runs, which count once, are named on stderr, one line
+    each. Raises ValueError if a file that is itself one of `runs` cannot, if no run is left, if a name fits none, or if
+    no run has a key or the metric.
     """
     entries, problems = scores.find(runs)
     if not entries:
@@ -52,6 +53,8 @@ def collect(
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
         raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
+    chosen, copies = _without_copies(chosen)
+    problems += copies
     if metric is not None:
         chosen, more = run_files.with_metric(chosen, metric)
         problems += more
@@ -60,6 +63,26 @@ def collect(
         problems += more
     complain(problems)  # not beside an error, which is one line
     return chosen
+
+
+def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], list[str]]:
+    """The runs without those that are others once more, and a line for each that is left out.
+
+    That is a run of the same task, method, seed and settings whose points are the first ones of another: a copy of it,
+    as it was then. As a run of its own it would make the mean one of fewer seeds, and the deviation too small.
+    """
+    groups = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: -len(entry.xs)):
+        groups[entry.task, entry.method, entry.seed].append(entry)
+    copies = []
+    for group in groups.values():
+        for n, entry in enumerate(group):
+            size = len(entry.xs)
+            longer = (of for of in group[:n] if (of.xs[:size], of.ys[:size]) == (entry.xs, entry.ys))
+            if whole := next((of for of in longer if not run_files.differ([of, entry])), None):
+                copies.append((entry, f"{shown(entry.path)}: a copy of {shown(whole.path)}: counted once"))
+    left_out = [entry for entry, _ in copies]
+    return [entry for entry in entries if not any(entry is copy for copy in left_out)], [line for _, line in copies]
 
 
 def divided(entries: list[scores.Scores], keys: list[str]) -> tuple[list[scores.Scores], list[str]]:

@@ -18,7 +18,7 @@ from dreamer.results.published import Published
 from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
-REFERENCE, _THIN = "random actions", "_thin"
+REFERENCE, _THIN, _BAND = "random actions", "_thin", "_band"
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -73,8 +73,7 @@ def main_figure(
     def save(figure: Figure, path: Path, tasks: list[str]) -> None:
         files = [path] if one_file else [path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf")]
         notes = _mixed_notes({of: keys for of, keys in mixed.items() if of[0] in tasks})
-        thin = any(line.get_label() == _THIN for panel in figure.axes for line in panel.lines)
-        style.save(figure, files, [*notes, *(["Thin lines: means of fewer than all runs"] * thin)])
+        style.save(figure, files, [*notes, *_legend_notes(figure)])
         written.extend(files)
 
     with matplotlib.rc_context(style.STYLE), warnings.catch_warnings():
@@ -159,7 +158,9 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
     mean, std = curves.spread(ys)
     shared = curves.shared(ys)
     of_all, deviation = np.where(shared, mean, np.nan), np.where(shared, std, np.nan)
-    panel.fill_between(xs, mean - deviation, mean + deviation, color=line["color"], alpha=0.18, linewidth=0)
+    if np.isfinite(deviation).any():
+        low, high = mean - deviation, mean + deviation
+        panel.fill_between(xs, low, high, color=line["color"], alpha=0.18, linewidth=0, label=_BAND)
     panel.plot(xs, of_all, linewidth=1.6 if columns < 4 else 1.3, zorder=3, **line)
     # Not clipped: the marker of a return of 0 lies half below the panel.
     points: dict[str, Any] = {"color": line["color"], "linestyle": "", "marker": "o", "clip_on": False}
@@ -185,9 +186,9 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
     if curve and (count or ahead):
         xs, mean, std = (values[: count + ahead] for values in (curve.xs, curve.mean, curve.std))
         within = slice(count)
-        panel.fill_between(
-            xs[within], (mean - std)[within], (mean + std)[within], color=style.INK, alpha=0.1, linewidth=0
-        )
+        if count > 1:
+            low, high = (mean - std)[within], (mean + std)[within]
+            panel.fill_between(xs[within], low, high, color=style.INK, alpha=0.1, linewidth=0, label=_BAND)
         above = 5 if count <= 1 else 2.5  # a single point would lie beneath those of the runs, unseen
         points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False, "zorder": above, **CURVE_STYLE}
         look = points if _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
@@ -218,6 +219,13 @@ def _label(method: str, entries: list[scores.Scores]) -> str:
     runs = Counter(entry.task for entry in entries if entry.method == method).values()
     count = f"{max(runs)} runs" if min(runs) == max(runs) else f"{min(runs)} to {max(runs)} runs"
     return f"{curves.label(method)} ({count})" if max(runs) > 1 else curves.label(method)
+
+
+def _legend_notes(figure: Figure) -> list[str]:
+    """What bands and thin lines are, where the figure has some."""
+    thin = any(line.get_label() == _THIN for panel in figure.axes for line in panel.lines)
+    bands = any(band.get_label() == _BAND for panel in figure.axes for band in panel.collections)
+    return ["Bands: one standard deviation over the runs"] * bands + ["Thin lines: means of fewer than all runs"] * thin
 
 
 def _mixed_notes(mixed: dict[tuple[str, str], dict[str, list]]) -> list[str]:

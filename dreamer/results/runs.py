@@ -148,6 +148,12 @@ def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
     return mixed
 
 
+def differ(entries: list[scores.Scores]) -> bool:
+    """Whether runs have settings that are not the same, apart from what mixed_settings leaves out."""
+    settings = [run.settings for run in read_settings(entries)[0] if run.settings]
+    return not _SAME_RESULTS.issuperset(differences(settings)) if settings else False
+
+
 def setting(run: Run, key: str) -> Any:
     """A run's value of a key, or what it did where it is older than the key; None where nothing tells."""
     return run.settings.get(key, before(key)) if run.settings else None

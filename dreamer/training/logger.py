@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams import api as hparams
 from dreamer.results.video import encode_gif
 from dreamer.run import layout
 from dreamer.training.also import Also
+from dreamer.training.meanings import meaning
 
 
 class Lines:
@@ -66,6 +67,7 @@ class Logger:
         self._open_loop = Lines(Path(logdir) / layout.OPEN_LOOP, sizes.get(layout.OPEN_LOOP))
         self._writer = tf.summary.create_file_writer(str(logdir))
         self._name = str(logdir)
+        self._described: set[str] = set()  # metrics of which TensorBoard knows what they are
 
     def sizes(self) -> dict[str, int]:
         """Bytes of the files, which have reached the disk then."""
@@ -89,7 +91,9 @@ class Logger:
         self._metrics.write(step, values)
         with self._writer.as_default(step=int(step)):
             for name, value in values.items():
-                tf.summary.scalar(name, value)
+                # Once is enough, and a line in every point would make the files twice as large.
+                tf.summary.scalar(name, value, description=None if name in self._described else meaning(name))
+        self._described |= set(values)
         if self._also:
             self._also.scalars(int(step), values)
 

@@ -184,6 +184,29 @@ def test_methods_are_divided_by_their_settings_in_order_of_size(tmp_path, capsys
         curves.collect([tmp_path], group_by=["a", "d"])
 
 
+def test_a_copy_of_a_run_counts_once(tmp_path, capsys):
+    """a whole run, as it was before, of another seed, with other settings, of another method, and with other points."""
+    whole = {"xs": (10, 20, 30), "ys": (1, 2, 3)}
+    runs = {
+        "a": (whole, "model:\n  deter: 8\nsteps: 30\n"),
+        "b": ({"xs": (10, 20), "ys": (1, 2)}, "model:\n  deter: 8\nsteps: 20\n"),
+        "c": (whole | {"seed": 1}, "model:\n  deter: 8\nsteps: 30\n"),
+        "d": (whole, "model:\n  deter: 9\nsteps: 30\n"),
+        "e": (whole | {"method": "planet"}, "model:\n  deter: 8\n"),
+        "f": ({"xs": (10, 20), "ys": (1, 2.5)}, "model:\n  deter: 8\nsteps: 20\n"),
+        "g": (whole, None),
+    }
+    for name, (fields, settings) in runs.items():
+        run = write_run(tmp_path / name, **fields)
+        if settings:
+            (run / "config.yaml").write_text(settings)
+    entries = curves.collect([tmp_path])
+    assert [entry.path.parent.name for entry in entries] == ["a", "c", "d", "e", "f"]
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"{tmp_path / name / 'scores.json'}: a copy of {tmp_path / 'a' / 'scores.json'}: counted once" for name in "bg"
+    ]
+
+
 def test_what_is_older_than_a_key_is_divided_by_what_it_did(tmp_path):
     for name, text in (("old", "model:\n  deter: 200\n"), ("new", "loop:\n  overlap: false\n")):
         (write_run(tmp_path / name) / "config.yaml").write_text(text)

@@ -212,18 +212,19 @@ def test_a_mean_over_different_settings_is_named_on_stderr_and_with_its_figures(
     monkeypatch.setattr(style, "save", lambda figure, files, notes: saved.update({files[0].stem: notes}))
     monkeypatch.setattr(aggregate, "SAMPLES", 20)
     plot.main_figure([tmp_path], tmp_path / "figures")
-    assert saved == {"dmc": [], "toy": [], "aggregate": []}
+    bands = ["Bands: one standard deviation over the runs"]
+    assert saved == {"dmc": bands, "toy": bands, "aggregate": []}
     assert capsys.readouterr().err == ""
     (tmp_path / "dmc_walker_walk" / "1" / "config.yaml").write_text("seed: 1\nmodel:\n  deter: 50\n")
     plot.main_figure([tmp_path], tmp_path / "figures")
     notes = ["Walker Walk: runs of Dreamer with different settings are averaged: model.deter 200 or 50"]
-    assert saved == {"dmc": notes, "toy": [], "aggregate": notes}
+    assert saved == {"dmc": [*notes, *bands], "toy": bands, "aggregate": notes}
     assert capsys.readouterr().err.splitlines() == [
         "warning: dmc_walker_walk, dreamer: runs with different settings are averaged: model.deter 200 or 50 "
         "(--group-by KEY keeps them apart)"
     ]
     plot.main_figure([tmp_path], tmp_path / "figures", group_by=["model.deter"])
-    assert saved["dmc"] == []
+    assert saved["dmc"] == bands  # of the cheetahs
     assert capsys.readouterr().err == (
         "no aggregate: it needs two tasks that all of dreamer, model.deter 50; dreamer, model.deter 200 have\n"
     )
@@ -324,11 +325,12 @@ def test_where_some_runs_have_ended_the_mean_of_the_others_is_thin_and_said_to_b
     plot.main_figure([tmp_path], tmp_path / "x.png")
     plot.main_figure([tmp_path / "a"], tmp_path / "x.png")
     (panel, notes), (_, alone) = drawn
+    bands = "Bands: one standard deviation over the runs"
     thin, thick = sorted((line for line in panel.lines if line.get_linestyle() != "None"), key=lambda x: x.get_lw())
     np.testing.assert_array_equal(thin.get_ydata(), [2, 6, 9])
     np.testing.assert_array_equal(thick.get_ydata(), [2, 6, np.nan])
     assert thin.get_linewidth() < thick.get_linewidth() / 2
-    assert (notes, alone) == (["Thin lines: means of fewer than all runs"], [])
+    assert (notes, alone) == ([bands, "Thin lines: means of fewer than all runs"], [])
     assert panel.get_ylim()[0] == 0
     (band,) = panel.collections
     assert band.get_paths()[0].vertices[:, 0].max() == 20

@@ -147,6 +147,21 @@ def test_gif_is_an_image_to_tensorboard(tmp_path):
         assert image.info["duration"] == 100
 
 
+def test_a_metric_is_described_once_to_tensorboard(tmp_path):
+    logger = Logger(tmp_path)
+    for step in (1, 2):
+        logger.scalars(step, {"train/kl": 3.0, "eval/info.won_max": 1.0, "mine": 2.0})
+    logger.close()
+    found = [(tag, step, value.metadata.summary_description) for tag, step, value in points(tmp_path)]
+    won = "Largest won that the environment told in an episode, mean over the episodes"
+    assert found == [
+        ("train/kl", 1, "KL divergence from prior to posterior, nats a step"),
+        ("eval/info.won_max", 1, won),
+        ("mine", 1, ""),
+        *[(name, 2, "") for name in ("train/kl", "eval/info.won_max", "mine")],
+    ]
+
+
 def test_settings_are_hyper_parameters_to_tensorboard(tmp_path):
     logger = Logger(tmp_path)
     logger.settings({"task": "dot", "seed": 3, "actor.lr": 8e-5, "model.discount_head": False})
