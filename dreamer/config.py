@@ -327,7 +327,12 @@ def _shown(path: Path) -> str:
 
 def _read(path: Path) -> list[tuple[str, Any, str]]:
     whole = {key.name for key in describe() if isinstance(key.allowed, JSONObject)}
-    return list(_flatten(_parse(path), _shown(path), whole=whole))
+    entries = list(_flatten(_parse(path), _shown(path), whole=whole))
+    places: dict[str, str] = {}
+    for name, _, where in entries:  # `actor.lr: 1` beside `actor: {lr: 2}`, which YAML takes for different keys
+        if places.setdefault(name, where) != where:
+            raise ConfigError(f"{formats.one_line(name)[:60]} is given twice: {places[name]} and {where}")
+    return entries
 
 
 def _commented(values: dict, origins: dict[str, str], prefix: str = "") -> dict:

@@ -100,7 +100,7 @@ def claim_logdir(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror}") from error
+        raise UsageError(f"cannot write to the log directory {logdir}: {error.strerror or error}") from error
     agreed = settings.agree(run, logdir, allowed)  # again: another process may have started here in the meantime
     origin = settings.source_of(run.init_from)
     if agreed.previous is None and origin:  # else the networks are in its own states

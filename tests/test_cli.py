@@ -294,6 +294,11 @@ def test_a_logdir_that_cannot_be_used(started, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert complaint(capsys, ["--logdir", "file"]).startswith("cannot write to the log directory file: ")
     assert complaint(capsys, ["--logdir", "file/run"]) == "cannot write to the log directory file/run: Not a directory"
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / ".lock")
+    line = complaint(capsys, ["--logdir", "pipe"])
+    assert line.startswith("cannot write to the log directory pipe: ")
+    assert "None" not in line
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.yaml").write_text("a: [1\n")
     assert "broken/config.yaml:2: " in complaint(capsys, ["--logdir", "broken"])

@@ -25,6 +25,7 @@ from dreamer.types import INFO, Space
 TASKS = ("CarRacing-v3",)
 NONE = "none"  # of the key env.info
 
+_LARGEST = float(np.finfo(np.float32).max)
 _IMAGES = "uint8 arrays of shape (H, W), (H, W, 1) or (H, W, 3)"
 _OLD = (
     "has the interface of the old gym: its reset() has to take seed and options and to return (observation, info), its "
@@ -288,9 +289,14 @@ def _resize(image: Any, size: int) -> np.ndarray:
 
 def _number(reward: Any) -> float:
     try:
-        return float(reward)
+        number = float(reward)
     except (TypeError, ValueError) as error:
         raise EnvError(f"step() returned the reward {reward!r}: expected a number") from error
+    if _LARGEST < abs(number) < np.inf:
+        raise EnvError(
+            f"step() returned the reward {number:g}: expected a number that float32 has, up to {_LARGEST:.3g}"
+        )
+    return number
 
 
 def _names(info: str, taken: Container[str], task: str) -> dict[str, str]:

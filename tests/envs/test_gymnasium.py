@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,14 @@ def test_rewards_may_be_integers_but_must_be_numbers(make):
     env.reset(0)
     with pytest.raises(envs.EnvError, match=r"step\(\) returned the reward 'seven': expected a number"):
         env.step(NOTHING)
+
+
+def test_a_reward_beyond_float32_is_named_as_it_is(make):
+    for reward in (1e39, -1e300):
+        env = make("Counting", kwargs=json.dumps({"reward": reward}))
+        env.reset(0)
+        with pytest.raises(EnvError, match=re.escape(f"the reward {reward:g}: expected a number that float32 has")):
+            env.step(NOTHING)
 
 
 def test_seeds_decide_and_none_goes_on(make):

@@ -56,6 +56,22 @@ def complaint(capsys, words):
     return err
 
 
+@pytest.mark.parametrize("engine", ["local", "ray", "slurm"])
+def test_a_run_with_other_settings_stops_all_before_any_begins(worked, capsys, engine):
+    words = ["sweep", "--configs", "toy", "--seeds", "0..2", "--out", "out", "--engine", engine]
+    run = Path("out/toy_dot/dreamer/1")
+    run.mkdir(parents=True)
+    load(["toy"], {"seed": 1, "model.deter": 50}).save(run / "config.yaml")
+    line = complaint(capsys, words)
+    assert line.startswith(
+        f"dreamer: {run} holds a run with other settings, which cannot change on a resume (model.deter"
+    )
+    assert worked == []
+    assert [path.name for path in Path("out").iterdir()] == ["toy_dot"]
+    assert cli.main([*words, "--model.deter", "50"]) == 0
+    assert len(worked) == (engine != "slurm")
+
+
 @pytest.mark.parametrize(
     ("count", "here"), [(0, "there is no NVIDIA GPU here"), (1, "there is the NVIDIA GPU 0 here"), (2, "0 to 1 here")]
 )
