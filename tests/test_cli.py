@@ -665,12 +665,12 @@ def test_plot_passes_everything_on_and_tells_bad_input(capsys, monkeypatch):
     assert capsys.readouterr().out == "figures/dmc.png\nfigures/dmc.pdf\n"
     assert complaint(capsys, ["plot", "c", "--out", "figures"]) == "c holds no run"
     words = ["plot", "a", "--tasks", "x_*", "y", "--methods", "m", "--bin", "3e4", "--published", "--out", "f"]
-    assert cli.main([*words, "--group-by", "actor.lr", "model.deter"]) == 0
+    assert cli.main([*words, "--group-by", "actor.lr", "folder"]) == 0
     nothing = {"tasks": None, "methods": None, "window": None, "published": None, "group_by": [], "metric": None}
     assert calls[0] == ([Path("a"), Path("b")], Path("figures"), nothing)
     published = calls[1][2].pop("published")
     assert published.methods["planet"].name == "PlaNet"
-    chosen = {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0, "group_by": ["actor.lr", "model.deter"]}
+    chosen = {"tasks": ["x_*", "y"], "methods": ["m"], "window": 30_000.0, "group_by": ["actor.lr", "folder"]}
     assert calls[1] == ([Path("a")], Path("f"), {**chosen, "metric": None})
     assert cli.main(["plot", "a", "--y", "train/kl", "--out", "f"]) == 0
     assert calls[2] == ([Path("a")], Path("f"), {**nothing, "metric": "train/kl"})

@@ -82,7 +82,7 @@ def report(words: list[str]) -> int:
 
 def _chosen(args: argparse.Namespace) -> dict[str, Any]:
     """What curves.collect is asked for."""
-    _check_keys("--group-by", args.group_by)
+    _check_keys("--group-by", [key for key in args.group_by if key != "folder"])
     return {"tasks": args.tasks, "methods": args.methods, "group_by": args.group_by}
 
 
@@ -108,7 +108,8 @@ def _results_parser(command: str, description: str) -> Parser:
         nargs="+",
         default=[],
         metavar="KEY",
-        help="keep runs apart that differ in these settings, such as actor.lr: as many lines, rows, colours",
+        help="keep runs apart that differ in these settings, such as actor.lr, or (`folder`) in the RUN that they are "
+        "from: as many lines, rows, colours",
     )
     parser.add_argument(
         "--bin", type=to_frames, metavar="FRAMES", help="average over so many frames (default: only very long curves)"

@@ -22,6 +22,7 @@ SUITES = {name: suite.title for name, suite in envs.SUITES.items()}
 COMPLAINTS = 20  # lines on stderr about files, before they are only counted
 LONGEST = 1000  # characters of a pattern
 POINTS = 10_000  # of a curve: more than any screen has columns
+FOLDER = "folder"  # divides runs by which of the paths that were given they are from
 _DIVISION = ", "  # between a method and the settings by whose values it is divided
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)(?![\w.])"
 
@@ -36,12 +37,13 @@ def collect(
     """Scores of all runs at or below `runs` whose task and method are asked for; None asks for all.
 
     tasks: names with or without their suite, and patterns ("walker_walk", "dmc_walker_walk", "cartpole_*").
-    group_by: keys of the settings, by whose values a method is divided into several, see `divided`.
+    group_by: keys of the settings, or FOLDER, by whose values a method is divided into several, see `divided`.
     metric: what to have in the place of the returns, see runs.with_metric.
     Files below a directory that cannot be used, and copies of runs, which count once, are named on stderr, one line
     each. Raises ValueError if a file that is itself one of `runs` cannot, if no run is left, if a name fits none, or if
     no run has a key or the metric.
     """
+    runs = list(map(Path, runs))
     entries, problems = scores.find(runs)
     if not entries:
         more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
@@ -53,13 +55,13 @@ def collect(
     chosen = [entry for entry in entries if entry.task in wanted_tasks and entry.method in wanted_methods]
     if not chosen:
         raise ValueError(f"nothing to show: no run of {_some(wanted_methods)} on {_some(wanted_tasks)}")
+    if keys := list(dict.fromkeys(group_by)):
+        chosen, more = divided(chosen, keys, runs)
+        problems += more
     chosen, copies = _without_copies(chosen)
     problems += copies
     if metric is not None:
         chosen, more = run_files.with_metric(chosen, metric)
-        problems += more
-    if keys := list(dict.fromkeys(group_by)):
-        chosen, more = divided(chosen, keys)
         problems += more
     complain(problems)  # not beside an error, which is one line
     return chosen
@@ -85,23 +87,29 @@ def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], 
     return [entry for entry in entries if not any(entry is copy for copy in left_out)], [line for _, line in copies]
 
 
-def divided(entries: list[scores.Scores], keys: list[str]) -> tuple[list[scores.Scores], list[str]]:
+def divided(entries: list[scores.Scores], keys: list[str], paths: list[Path]) -> tuple[list[scores.Scores], list[str]]:
     """The same runs, each method divided by the values of keys: "dreamer, actor.lr 8e-05"; and what there is to say.
 
-    A run without settings, as one of a score file of many, keeps the name of its method. Raises ValueError if no run
-    has a key.
+    FOLDER among the keys has the one of `paths` at or below which a run was found: "dreamer, runs/mine". A run without
+    settings, as one of a score file of many, is not divided by other keys. Raises ValueError if no run has a key.
     """
     found, _ = run_files.read_settings(entries)  # what is wrong with them is said where they are compared
-    for key in keys:
+    settings = [key for key in keys if key != FOLDER]
+    for key in settings:
         if all(run_files.setting(run, key) is None for run in found):
             raise ValueError(f"no run has {key} in its config.yaml")
-    unknown = sum(not run.settings for run in found)
-    note = f"{unknown:,} of {len(found):,} runs have no settings: not divided by {', '.join(keys)}"
-    return [_divided(run, keys) for run in found], [note] * (unknown > 0)
+    unknown = sum(not run.settings for run in found) if settings else 0
+    note = f"{unknown:,} of {len(found):,} runs have no settings: not divided by {', '.join(settings)}"
+    return [_divided(run, keys, paths) for run in found], [note] * (unknown > 0)
 
 
-def _divided(run: run_files.Run, keys: list[str]) -> scores.Scores:
-    values = [f"{key} {run_files.in_words(run_files.setting(run, key))}" for key in keys if run.settings]
+def _divided(run: run_files.Run, keys: list[str], paths: list[Path]) -> scores.Scores:
+    values = []
+    for key in keys:
+        if key == FOLDER:
+            values.append(shown(next(path for path in paths if run.scores.path.is_relative_to(path))))
+        elif run.settings:
+            values.append(f"{key} {run_files.in_words(run_files.setting(run, key))}")
     return run.scores._replace(method=_DIVISION.join([run.scores.method, *values]))
 
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,6 +183,27 @@ def test_methods_are_divided_by_their_settings_in_order_of_size(tmp_path, capsys
     assert curves.mixed_settings(entries) == {}
     with pytest.raises(ValueError, match=r"^no run has d in its config\.yaml$"):
         curves.collect([tmp_path], group_by=["a", "d"])
+
+
+def test_runs_are_divided_by_the_folders_that_were_given(tmp_path, capsys, monkeypatch):
+    """Where nothing but the code differs; a copy is one within its folder alone."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base/0", "base/0 again", "mine/0", "mine/deep/1"):
+        run = write_run(Path(name), seed=int(name.split("/")[-1][0]))
+        (run / "config.yaml").write_text("a: 1\n")
+    Path("many.json").write_text(json.dumps([json.loads((Path("mine/0") / "scores.json").read_text())]))
+    given = [Path("base"), Path("./mine"), Path("many.json")]
+    entries = curves.collect(given, group_by=["folder"])
+    assert [(entry.method, str(entry.path)) for entry in entries] == [
+        ("dreamer, base", "base/0/scores.json"),
+        ("dreamer, mine", "mine/0/scores.json"),
+        ("dreamer, mine", "mine/deep/1/scores.json"),
+        ("dreamer, many.json", "many.json"),
+    ]
+    assert capsys.readouterr().err == "base/0 again/scores.json: a copy of base/0/scores.json: counted once\n"
+    entries = curves.collect(given, group_by=["a", "folder"])
+    assert [entry.method for entry in entries][2:] == ["dreamer, a 1, mine", "dreamer, many.json"]
+    assert "1 of 5 runs have no settings: not divided by a\n" in capsys.readouterr().err
 
 
 def test_a_copy_of_a_run_counts_once(tmp_path, capsys):
