@@ -43,7 +43,7 @@ from dreamer.training.driver import Driver, Episode, episode_infos, episode_retu
 from dreamer.training.evaluation import Evaluator
 from dreamer.training.logger import Logger
 from dreamer.training.profiler import UPDATES, Profiler
-from dreamer.training.progress import Progress, counted
+from dreamer.training.progress import Progress, counted, warnings_said
 from dreamer.training.recorder import Recorder
 from dreamer.training.restore import copy_networks, write_weights
 from dreamer.training.streams import Streams
@@ -101,6 +101,7 @@ def work(
         return f"{logdir} is finished at {reached}. A larger {kind.option} goes on from there."
     with contextlib.ExitStack() as resources:
         run = kind(settings.config, logdir, recorder, resources, stops, profile)
+        resources.enter_context(warnings_said(run.say))
         run.open()
         with stops.noting():
             run.go()
@@ -177,6 +178,13 @@ class Run:
         self._batches: Iterator[Batch] | None = None
         self._traced = self._in_round = False
         self._stopwatch = Stopwatch()
+
+    def say(self, line: str) -> None:
+        """Show a line of its own to the user, with those of the start if that is not over."""
+        if hasattr(self, "_progress"):
+            self._progress.message(line)
+        else:
+            self._recorder.notes.append(line)
 
     @property
     def frames(self) -> int:

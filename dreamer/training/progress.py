@@ -1,12 +1,14 @@
 """How far a run is and how long it will take: a bar on a terminal, plain lines anywhere else."""
 
+import contextlib
+import logging
 import math
 import os
 import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TextIO
 
 from tqdm import tqdm
@@ -16,6 +18,27 @@ from dreamer.run.words import duration, speed
 WINDOW = 300  # seconds over which speeds are averaged
 REFRESH = 0.1  # seconds between two drawings of the bar
 DROP = ("label", "updates/s", "frames/s", "updates", "eval")  # what a narrow terminal does without, in this order
+
+
+@contextlib.contextmanager
+def warnings_said(say: Callable[[str], None]) -> Iterator[None]:
+    """In the block, what this package logs as a warning (an episode is damaged, and why) is a line of the run.
+
+    It comes from any thread, and without a handler of our own would cross the bar, with logging's prefix.
+    """
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log, handler = logging.getLogger(__package__.partition(".")[0]), Handler(logging.WARNING)
+    propagated, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagated
 
 
 def counted(number: int, noun: str) -> str:
