@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "envs": {"types"},
     "replay": {"formats", "types"},
     "run": {"config", "formats"},
-    "results": {"envs", "formats", "run", "types"},
+    "results": {"agents", "config", "envs", "formats", "run", "types"},  # of the agents, their names
     "training": {"agents", "config", "envs", "formats", "keys", "replay", "results", "run", "seeds", "stops", "types"},
     "start": {"agents", "config", "envs", "formats", "hardware", "run"},  # of the agents, their names
     "sweep": {"config", "envs", "formats", "hardware", "run", "start", "stops"},

@@ -11,7 +11,6 @@ from dreamer import stops
 from dreamer.cli import show, train
 from dreamer.cli.arguments import Parser, UsageError, make_parser, parse_known, to_path, to_positive, to_seed
 from dreamer.cli.output import fail, say
-from dreamer.run.settings import agree
 from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
 from dreamer.sweep.engines import local, ray, slurm
@@ -48,8 +47,7 @@ def sweep(words: list[str], active: stops.Stops) -> int:
         return say(_listed(jobs))
     if args.index is not None:
         return train.train(jobs[0].words[1:], active)
-    for job in jobs:  # rather than when it is its turn, hours from now
-        agree(job.config, job.logdir, given.allowed)
+    plan.check(jobs, given.allowed)
     if args.engine == "slurm":
         return _slurm(args, given, jobs)
     view = View(jobs)

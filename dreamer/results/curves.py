@@ -44,7 +44,7 @@ def collect(
     no run has a key or the metric.
     """
     runs = list(map(Path, runs))
-    entries, problems = scores.find(runs)
+    entries, problems = scores.find(runs, unscored=metric is not None)
     if not entries:
         more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
         first = problems[0].removesuffix(": left out") if problems else "no paths"
@@ -80,7 +80,7 @@ def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], 
     for group in groups.values():
         for n, entry in enumerate(group):
             size = len(entry.xs)
-            longer = (of for of in group[:n] if (of.xs[:size], of.ys[:size]) == (entry.xs, entry.ys))
+            longer = (of for of in group[:n] if size and (of.xs[:size], of.ys[:size]) == (entry.xs, entry.ys))
             if whole := next((of for of in longer if not run_files.differ([of, entry])), None):
                 copies.append((entry, f"{shown(entry.path)}: a copy of {shown(whole.path)}: counted once"))
     left_out = [entry for entry, _ in copies]

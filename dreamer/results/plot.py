@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from dreamer.results import curves, layout, scores, style
+from dreamer.results import runs as run_files
 from dreamer.results.published import Published
 from dreamer.run.formats import shown
 
@@ -81,7 +82,8 @@ def main_figure(
         # place are laid out less well, and both are no one's mistake.
         warnings.filterwarnings("ignore", message="Glyph .* missing from|constrained_layout not applied")
         for path, group in groups.items():
-            figure = draw(group, random, published=published, window=window, metric=metric)
+            unit = run_files.unit(group) if metric else run_files.FRAMES
+            figure = draw(group, random, published=published, window=window, metric=metric, unit=unit)
             save(figure, path, curves.tasks_of(group))
         if not one_file and metric is None and len({entry.task for entry in entries}) > 1:
             # Here, because the libraries behind it take seconds to load.
@@ -101,10 +103,11 @@ def draw(
     published: Published | None = None,
     window: float | None = None,
     metric: str | None = None,
+    unit: str = run_files.FRAMES,
 ) -> Figure:
     """Figure of small multiples, 6 inches wide: 900 pixels at 150 dpi.
 
-    references: mean return per task. metric: what the entries have in the place of returns.
+    references: mean return per task. metric: what the entries have in the place of returns; unit: of their xs.
     """
     tasks, methods = curves.tasks_of(entries), curves.methods_of(entries)
     labels, styles = {method: _label(method, entries) for method in methods}, style.method_styles(methods)
@@ -132,10 +135,10 @@ def draw(
     layout.limit_heights(panels, of_returns=metric is None)
     if len(tasks) == 1:
         panel = panels[tasks[0]]
-        panel.set(xlabel="Environment frames", ylabel=height)
+        panel.set(xlabel=unit, ylabel=height)
         layout.label_ends(panel, ends, line=0.065)
     else:
-        layout.label(figure, "Environment frames", height)
+        layout.label(figure, unit, height)
         # The runs in their own order, then what was published, then random actions.
         rest = [key for key in handles if key not in methods and key != REFERENCE] + [REFERENCE] * bool(references)
         layout.add_legend(figure, [handles[key] for key in [*methods, *rest]])

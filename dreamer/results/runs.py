@@ -18,6 +18,7 @@ from dreamer.run import formats
 from dreamer.run.formats import FormatError, MissingError, shown
 from dreamer.run.settings import before
 
+FRAMES = "Environment frames"
 LARGEST = 1e100  # metrics and errors: sums and squares of such numbers are still finite
 _BESIDE = "time/overlap"  # of another thread: no part of the time, of which the others make up the whole
 _LONGEST = 1e11  # seconds of work between two lines: three thousand years
@@ -146,6 +147,13 @@ def mixed_settings(found: list[Run]) -> dict[tuple[str, str], dict[str, list]]:
         if differ:
             mixed[group] = {key: [v for i, v in enumerate(of) if v not in of[:i]] for key, of in differ.items()}
     return mixed
+
+
+def unit(entries: list[scores.Scores]) -> str:
+    """What the numbers on the axis of runs count, for its name: those that learn from stored episodes count updates."""
+    settings = [run.settings for run in read_settings(entries)[0]]
+    learned = {of.get("learn.source", "none") != "none" for of in settings}
+    return FRAMES if learned == {False} else "Updates" if learned == {True} else "Frames, or updates"
 
 
 def differ(entries: list[scores.Scores]) -> bool:

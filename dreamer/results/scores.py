@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dreamer.run import formats
+from dreamer import config
+from dreamer.agents import variant
+from dreamer.run import formats, layout
 from dreamer.run.formats import FormatError, shown
 
 FILENAME = "scores.json"
@@ -45,23 +47,25 @@ def read(path: Path) -> list[Scores]:
     return [_parse(content, shown(path), path)]
 
 
-def find(paths: Iterable[str | os.PathLike]) -> tuple[list[Scores], list[str]]:
+def find(paths: Iterable[str | os.PathLike], *, unscored: bool = False) -> tuple[list[Scores], list[str]]:
     """Scores of all runs at or below `paths` (directories, or score files of any name), and what could not be used.
 
-    A file reached twice counts once. Each problem is one line that names the file or directory. Raises FormatError for
-    a file that is itself one of `paths`: who names it wants to see it.
+    A file reached twice counts once. unscored: also runs that have metrics and no scores, because they play no episodes
+    or have not yet; they are without points, and `path` is where their scores would be. Each problem is one line that
+    names the file or directory. Raises FormatError for a file that is itself one of `paths`: who names it wants to see
+    it.
     """
     entries: list[Scores] = []
     problems: list[str] = []
     seen: set[str] = set()
     for path in map(Path, paths):
         named, before = not os.path.isdir(path), len(problems)
-        files = [path] if named else _below(path, problems)
+        files = [path] if named else _below(path, problems, unscored)
         if not files and len(problems) == before:
             problems.append(f"{shown(path)}: no {FILENAME} in this directory or below it")
         for file in files:
             try:
-                found = [] if _key(file) in seen else read(file)
+                found = [] if _key(file) in seen else read(file) if named or file.exists() else [_unscored(file)]
             except FormatError as error:
                 if named:
                     raise
@@ -80,11 +84,23 @@ def _key(file: Path) -> str:
         return str(file)
 
 
-def _below(directory: Path, problems: list[str]) -> list[Path]:
+def _below(directory: Path, problems: list[str], unscored: bool) -> list[Path]:
     def complain(error: OSError) -> None:
         problems.append(f"{shown(error.filename)}: {error.strerror}: left out")
 
-    return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if FILENAME in names)
+    def is_run(names: list[str]) -> bool:
+        return FILENAME in names or (unscored and {layout.CONFIG, layout.METRICS} <= set(names))
+
+    return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if is_run(names))
+
+
+def _unscored(path: Path) -> Scores:
+    """A run without scores, as its settings have it. Raises FormatError."""
+    try:
+        run = config.load_file(path.parent / layout.CONFIG)
+    except config.ConfigError as error:
+        raise FormatError(str(error)) from error
+    return Scores(f"{run.suite}_{run.task}", variant(run), run.seed, [], [], path)
 
 
 def _parse(entry: Any, where: str, path: Path) -> Scores:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dreamer import envs
 from dreamer.config import Config, load
+from dreamer.run.settings import agree
 from dreamer.start import UsageError, check_task, default_logdir
 
 MOST = 100_000  # runs of a sweep: a slip of the pen in --seeds should cost no memory
@@ -67,6 +68,12 @@ def plan(
     for job in jobs[: len(jobs) // len(seeds)]:  # whatever the seed
         check_task(job.config)
     return jobs
+
+
+def check(jobs: Iterable[Job], allowed: Sequence[str]) -> None:
+    """Raise SettingsError where a run is there already and cannot go on: now, not hours later, when its turn comes."""
+    for job in jobs:
+        agree(job.config, job.logdir, allowed)
 
 
 def find_tasks(suite: str, wanted: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from dreamer import config
 from dreamer.results import aggregate, plot, published, style
 from dreamer.results.scores import Scores
 
@@ -259,6 +260,24 @@ def test_a_metric_is_drawn_in_its_own_range_and_without_what_is_about_returns(tm
     (panel,) = plot.draw([make_scores([10, 20], [1.0, 3.0])], {}, metric="train/x").axes
     assert panel.get_ylabel() == "train/x"
     assert panel.get_ylim()[0] == 0  # which is near
+
+
+@pytest.mark.parametrize(
+    ("sources", "unit"),
+    [(["none"], "Environment frames"), (["a", "b"], "Updates"), (["none", "a"], "Frames, or updates")],
+)
+def test_metrics_of_runs_that_play_no_episodes(tmp_path, monkeypatch, capsys, sources, unit):
+    for seed, source in enumerate(sources):
+        (tmp_path / str(seed)).mkdir()
+        config.load(["toy"], {"learn.source": source, "seed": seed}).save(tmp_path / str(seed) / "config.yaml")
+        (tmp_path / str(seed) / "metrics.jsonl").write_text(f'{{"step": 10, "train/x": {seed + 1}}}\n')
+    drawn = []
+    monkeypatch.setattr(plot.style, "save", lambda figure, files, notes: drawn.append(figure))
+    plot.main_figure([tmp_path], tmp_path / "a.png", metric="train/x")
+    (panel,) = drawn[0].axes
+    assert panel.get_xlabel() == unit
+    assert panel.lines[0].get_ydata().tolist() == [sum(range(1, len(sources) + 1)) / len(sources)]
+    assert "copy" not in capsys.readouterr().err
 
 
 def test_runs_that_do_not_meet_are_not_joined(tmp_path):

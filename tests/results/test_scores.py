@@ -3,6 +3,7 @@ import json
 import pandas
 import pytest
 
+from dreamer import config
 from dreamer.results import scores
 
 RUN = {"task": "dmc_walker_walk", "method": "dreamer", "seed": 0}
@@ -25,6 +26,24 @@ def test_published_list_is_read_unchanged(tmp_path):
         ("dmc_cup_catch", "dreamer", "1", [10000.0, 20000.0], [0.5, 960.25]),
         ("dmc_hopper_hop", "planet", 2, [30, 10, 20], [3, 1, 2]),
     ]
+
+
+def test_runs_that_have_metrics_and_no_scores_are_found_where_they_are_asked_for(tmp_path):
+    write(tmp_path / "played" / "scores.json", [1], [2])
+    settings = {"seed": 3, "behavior.bootstrap": False, "task": "dot_discrete"}
+    for name, run in (("learned", config.load(["toy"], settings)), ("damaged", None), ("nothing", None)):
+        (tmp_path / name).mkdir()
+        if run:
+            run.save(tmp_path / name / "config.yaml")
+        elif name == "damaged":
+            (tmp_path / name / "config.yaml").write_text("a: [\n")
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    assert [entry.path.parent.name for entry in scores.find([tmp_path])[0]] == ["played"]
+    entries, (problem,) = scores.find([tmp_path], unscored=True)
+    path = tmp_path / "learned" / "scores.json"
+    assert entries[0] == ("toy_dot_discrete", "no_value", 3, [], [], path)
+    assert [entry.path.parent.name for entry in entries] == ["learned", "played"]
+    assert problem.startswith(f"{tmp_path / 'damaged' / 'config.yaml'}:2: ")
 
 
 @pytest.mark.parametrize(
