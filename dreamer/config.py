@@ -330,8 +330,9 @@ def _read(path: Path) -> list[tuple[str, Any, str]]:
     entries = list(_flatten(_parse(path), _shown(path), whole=whole))
     places: dict[str, str] = {}
     for name, _, where in entries:  # `actor.lr: 1` beside `actor: {lr: 2}`, which YAML takes for different keys
-        if places.setdefault(name, where) != where:
+        if name in places:
             raise ConfigError(f"{formats.one_line(name)[:60]} is given twice: {places[name]} and {where}")
+        places[name] = where
     return entries
 
 

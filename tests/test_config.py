@@ -48,6 +48,8 @@ def test_a_key_in_two_spellings_is_given_twice(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("actor:\n  lr: 1e-4\nmodel.lr: 1e-4\nactor.lr: 1e-4\n")
     assert message(config.load, [str(path)]) == f"actor.lr is given twice: {path}:2 and {path}:4"
+    path.write_text("{actor.lr: 1e-3, actor: {lr: 2e-3}}\n")
+    assert message(config.load, [str(path)]) == f"actor.lr is given twice: {path}:1 and {path}:1"
 
 
 def test_every_key_of_the_real_defaults_is_documented():

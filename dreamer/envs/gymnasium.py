@@ -313,6 +313,8 @@ def _names(info: str, taken: Container[str], task: str) -> dict[str, str]:
 def _number_in(info: Any, name: str) -> np.float32:
     """A number in `info` by its name. Raises EnvError for what is none."""
     value = _look_up(info, name)
+    if isinstance(value, int):  # of any size, unlike those of NumPy
+        value = float(value) if abs(value) <= _LARGEST else np.nan
     array = np.asarray(np.nan if value is None else value)
     if array.size != 1 or array.dtype.kind not in "biuf":
         raise EnvError(f"info has {name} {' '.join(repr(value).split())[:80]}: expected a number (--env.info)")

@@ -32,6 +32,7 @@ from dreamer.replay.convert import (
     whole,
 )
 from dreamer.replay.npz import DAMAGE
+from dreamer.types import INFO
 
 FORMATS = ("dreamer", "minari", "arrays")
 # Names that arrays go by. `done` is among none: it may be a terminal or a time limit, and learning differs.
@@ -126,7 +127,9 @@ def _dreamer(where: str, arrays: dict[str, np.ndarray], source: Source) -> Itera
     others = set(arrays) - set(episode) - set(keys.values())
     for key in sorted(others):
         values = arrays[key]
-        if values.dtype.kind == "f" and values.ndim in (1, 2) and len(values) == length:
+        if values.dtype.kind == "f" and values.shape == (length,) and key.startswith(INFO):
+            episode[key] = values
+        elif values.dtype.kind == "f" and values.ndim in (1, 2) and len(values) == length:
             episode[key] = numbers(key, values).reshape(length, -1)
         else:
             remarks.append(f"{key} left out")

@@ -1,6 +1,7 @@
 """What figures, tables and reports share: which runs are meant, on which frames they meet, and what they are called."""
 
 import fnmatch
+import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -58,20 +59,21 @@ def collect(
     if keys := list(dict.fromkeys(group_by)):
         chosen, more = divided(chosen, keys, runs)
         problems += more
+    if metric is not None:
+        chosen, more = run_files.with_metric(chosen, metric, problems)
+        problems += more
     chosen, copies = _without_copies(chosen)
     problems += copies
-    if metric is not None:
-        chosen, more = run_files.with_metric(chosen, metric)
-        problems += more
     complain(problems)  # not beside an error, which is one line
     return chosen
 
 
 def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], list[str]]:
-    """The runs without those that are others once more, and a line for each that is left out.
+    """The runs without those that are others once more, and a line for each that is left out; the longest stays.
 
-    That is a run of the same task, method, seed and settings whose points are the first ones of another: a copy of it,
-    as it was then. As a run of its own it would make the mean one of fewer seeds, and the deviation too small.
+    Such a run has the task, method, seed and settings of another, and either its first line of metrics, whose times no
+    other process has (a copy, as it is or was), or exactly its points (the same seed trained again). As a run of its
+    own it would make the mean one of fewer seeds, and the deviation too small.
     """
     groups = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: -len(entry.xs)):
@@ -79,12 +81,18 @@ def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], 
     copies = []
     for group in groups.values():
         for n, entry in enumerate(group):
-            size = len(entry.xs)
-            longer = (of for of in group[:n] if size and (of.xs[:size], of.ys[:size]) == (entry.xs, entry.ys))
-            if whole := next((of for of in longer if not run_files.differ([of, entry])), None):
-                copies.append((entry, f"{shown(entry.path)}: a copy of {shown(whole.path)}: counted once"))
+            if whole := next((of for of in group[:n] if _is_the_same(of, entry)), None):
+                copies.append((entry, f"{shown(entry.path)}: {shown(whole.path)} once more: counted once"))
     left_out = [entry for entry, _ in copies]
     return [entry for entry in entries if not any(entry is copy for copy in left_out)], [line for _, line in copies]
+
+
+def _is_the_same(one: scores.Scores, other: scores.Scores) -> bool:
+    """Whether two runs of a task, method and seed are one, see `_without_copies`."""
+    if one.path == other.path:  # a file of many, which says that they are two
+        return False
+    points = (one.xs, one.ys) == (other.xs, other.ys) and len(set(one.ys)) > 1  # not of an agent that gets nothing
+    return (points or run_files.begin_alike(one, other)) and not run_files.differ([one, other])
 
 
 def divided(entries: list[scores.Scores], keys: list[str], paths: list[Path]) -> tuple[list[scores.Scores], list[str]]:
@@ -100,14 +108,27 @@ def divided(entries: list[scores.Scores], keys: list[str], paths: list[Path]) ->
             raise ValueError(f"no run has {key} in its config.yaml")
     unknown = sum(not run.settings for run in found) if settings else 0
     note = f"{unknown:,} of {len(found):,} runs have no settings: not divided by {', '.join(settings)}"
-    return [_divided(run, keys, paths) for run in found], [note] * (unknown > 0)
+    folders = [_folder(run.scores, paths) if FOLDER in keys else Path() for run in found]
+    held = [path for path in dict.fromkeys(paths) if FOLDER in keys and any(_holds(path, run.scores) for run in found)]
+    notes = [f"{shown(path)}: all of its runs are among those of other folders" for path in held if path not in folders]
+    divisions = [_divided(run, keys, shown(folder)) for run, folder in zip(found, folders, strict=True)]
+    return divisions, [note] * (unknown > 0) + notes
 
 
-def _divided(run: run_files.Run, keys: list[str], paths: list[Path]) -> scores.Scores:
+def _folder(run: scores.Scores, paths: list[Path]) -> Path:
+    """Of the paths that were given the one that holds a run; the deepest where they lie in each other."""
+    return max((path for path in paths if _holds(path, run)), key=lambda path: len(os.path.abspath(path)))
+
+
+def _holds(path: Path, run: scores.Scores) -> bool:
+    return Path(os.path.abspath(run.path)).is_relative_to(os.path.abspath(path))
+
+
+def _divided(run: run_files.Run, keys: list[str], folder: str) -> scores.Scores:
     values = []
     for key in keys:
         if key == FOLDER:
-            values.append(shown(next(path for path in paths if run.scores.path.is_relative_to(path))))
+            values.append(folder)
         elif run.settings:
             values.append(f"{key} {run_files.in_words(run_files.setting(run, key))}")
     return run.scores._replace(method=_DIVISION.join([run.scores.method, *values]))

@@ -77,18 +77,19 @@ def read(entries: list[scores.Scores]) -> tuple[list[Run], list[str]]:
     return found, problems
 
 
-def with_metric(entries: list[scores.Scores], name: str) -> tuple[list[scores.Scores], list[str]]:
+def with_metric(entries: list[scores.Scores], name: str, problems: list[str]) -> tuple[list[scores.Scores], list[str]]:
     """The same runs with the points of a metric in the place of their returns, and one line for each that has none.
 
-    Raises ValueError, which names the nearest that there are, if no run has the metric.
+    problems: what is known already of files that cannot be used. Raises ValueError if no run has the metric, which
+    names the nearest that there are, or, where there are none, the first file that is wrong.
     """
     found: list[scores.Scores] = []
     names: set[str] = set()
-    problems: list[str] = []
+    of_files: list[str] = []
     without: list[str] = []
     for entry, directory in zip(entries, _directories(entries), strict=True):
         path = (directory or entry.path.parent) / "metrics.jsonl"
-        metrics = _metrics(path, problems)["metrics"] if directory else {}
+        metrics = _metrics(path, of_files)["metrics"] if directory else {}
         names |= set(metrics)
         if name in metrics:
             xs, ys = metrics[name]
@@ -97,9 +98,9 @@ def with_metric(entries: list[scores.Scores], name: str) -> tuple[list[scores.Sc
             what = f"{shown(path)}: has no {name}" if directory else f"{shown(entry.path)}: scores alone, no metrics"
             without.append(f"{what}: left out")
     if not found:
-        nothing = "no run has a metrics.jsonl with metrics in it"
+        nothing = f"no run has metrics: {[*of_files, *without, *problems][0].removesuffix(': left out')}"
         raise ValueError(unknown("metric", name, sorted(names)) if names else nothing)
-    return found, problems + without
+    return found, of_files + without
 
 
 def _changes(path: Path, problems: list[str]) -> list[dict]:
@@ -154,6 +155,20 @@ def unit(entries: list[scores.Scores]) -> str:
     settings = [run.settings for run in read_settings(entries)[0]]
     learned = {of.get("learn.source", "none") != "none" for of in settings}
     return FRAMES if learned == {False} else "Updates" if learned == {True} else "Frames, or updates"
+
+
+def begin_alike(one: scores.Scores, other: scores.Scores) -> bool:
+    """Whether two runs have the same first line of metrics, the times in it included."""
+    first = _first_line(one)
+    return first is not None and first == _first_line(other)
+
+
+def _first_line(entry: scores.Scores) -> dict | None:
+    """The first line of a run's metrics; None where there is none."""
+    (directory,) = _directories([entry])
+    if directory is None:
+        return None
+    return next(formats.step_lines(directory / "metrics.jsonl", []), None)
 
 
 def differ(entries: list[scores.Scores]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dreamer import config
 from dreamer.agents import variant
 from dreamer.run import formats, layout
-from dreamer.run.formats import FormatError, shown
+from dreamer.run.formats import FormatError, MissingError, shown
 
 FILENAME = "scores.json"
 # Frames that float64 counts one by one, and returns whose squares and sums it still holds.
@@ -60,19 +60,25 @@ def find(paths: Iterable[str | os.PathLike], *, unscored: bool = False) -> tuple
     seen: set[str] = set()
     for path in map(Path, paths):
         named, before = not os.path.isdir(path), len(problems)
+        if named and path.name == layout.METRICS:
+            raise FormatError(f"{shown(path)}: has the metrics of a run, which is named by its directory")
         files = [path] if named else _below(path, problems, unscored)
         if not files and len(problems) == before:
-            problems.append(f"{shown(path)}: no {FILENAME} in this directory or below it")
+            problems.append(_nothing_in(path, unscored))
         for file in files:
+            if _key(file) in seen:
+                continue
             try:
-                found = [] if _key(file) in seen else read(file) if named or file.exists() else [_unscored(file)]
+                entries += read(file)
             except FormatError as error:
                 if named:
                     raise
-                problems.append(f"{error}: left out")
-            else:
-                seen.add(_key(file))
-                entries += found
+                if not (unscored and isinstance(error, MissingError)):
+                    problems.append(f"{error}: left out")
+                if not unscored:
+                    continue
+                entries += _of_settings(file, problems)
+            seen.add(_key(file))
     return entries, problems
 
 
@@ -85,22 +91,33 @@ def _key(file: Path) -> str:
 
 
 def _below(directory: Path, problems: list[str], unscored: bool) -> list[Path]:
+    """Where the scores of the runs below are, or would be; unscored: as in `find`."""
+
     def complain(error: OSError) -> None:
         problems.append(f"{shown(error.filename)}: {error.strerror}: left out")
 
     def is_run(names: list[str]) -> bool:
-        return FILENAME in names or (unscored and {layout.CONFIG, layout.METRICS} <= set(names))
+        return FILENAME in names or (unscored and {layout.CONFIG, layout.METRICS} <= {*names})
 
     return sorted(Path(root) / FILENAME for root, _, names in os.walk(directory, onerror=complain) if is_run(names))
 
 
-def _unscored(path: Path) -> Scores:
-    """A run without scores, as its settings have it. Raises FormatError."""
+def _nothing_in(directory: Path, unscored: bool) -> str:
+    if unscored:
+        found = f"no {FILENAME}, nor {layout.METRICS} beside {layout.CONFIG}, in this directory or below it"
+        return f"{shown(directory)}: {found}"
+    drawn = "; `dreamer plot --y METRIC` draws the metrics that are there" if _below(directory, [], True) else ""
+    return f"{shown(directory)}: no {FILENAME} in this directory or below it{drawn}"
+
+
+def _of_settings(path: Path, problems: list[str]) -> list[Scores]:
+    """A run without scores that can be used, as its settings have it."""
     try:
         run = config.load_file(path.parent / layout.CONFIG)
     except config.ConfigError as error:
-        raise FormatError(str(error)) from error
-    return Scores(f"{run.suite}_{run.task}", variant(run), run.seed, [], [], path)
+        problems.append(f"{error}: left out")
+        return []
+    return [Scores(f"{run.suite}_{run.task}", variant(run), run.seed, [], [], path)]
 
 
 def _parse(entry: Any, where: str, path: Path) -> Scores:

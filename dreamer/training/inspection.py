@@ -187,7 +187,10 @@ def _need_world_model(config: keys.Keys, logdir: Path, what: str) -> None:
 
 
 def _environment(config: Config, *, rendered: bool, beside: bool = False) -> contextlib.closing[envs.Checked]:
-    return contextlib.closing(envs.make(config.suite, config.task, beside=beside, images=rendered, **config.env))
+    try:
+        return contextlib.closing(envs.make(config.suite, config.task, beside=beside, images=rendered, **config.env))
+    except envs.EnvRefused as error:
+        raise RunError(str(error)) from error
 
 
 @contextlib.contextmanager

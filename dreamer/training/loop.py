@@ -176,7 +176,7 @@ class Run:
         self._agent: Any  # Dreamer, PlaNet or Random
         self._acting: Any  # what collects: the same, or with loop.overlap another one that is given its weights
         self._batches: Iterator[Batch] | None = None
-        self._traced = self._in_round = False
+        self._traced = self._in_round = self._heard = False
         self._stopwatch = Stopwatch()
 
     def say(self, line: str) -> None:
@@ -397,8 +397,7 @@ class Run:
             if self._stops.signal:
                 return
             for episode in self._step(self._fits_into_prefill):
-                if not self._state.random_returns:
-                    self._say_untold(episode)
+                self._say_untold(episode)
                 self._state.random_returns.append(episode_return(episode))
             self._progress.update(self.frames, 0)
         self._keep_cut_episodes()
@@ -410,10 +409,15 @@ class Run:
         self._commit()
 
     def _say_untold(self, episode: Episode) -> None:
-        """Name what no step of the first episode told of `info`: a slip of the pen, as likely as not."""
-        told = episode_infos(episode)
-        untold = [name.removeprefix(INFO) for name in self._envs[0].infos if f"{name}_last" not in told]
-        if untold:
+        """Name what no step told of `info` in the first episode of this session that keeps all that is asked for.
+
+        It may be a slip of the pen.
+        """
+        names = self._envs[0].infos
+        if self._heard or not all(name in episode for name in names):
+            return
+        self._heard, told = True, episode_infos(episode)
+        if untold := [name.removeprefix(INFO) for name in names if f"{name}_last" not in told]:
             self._progress.message(
                 f"No step of the first episode had a number for {', '.join(untold)} in its info (--env.info)."
             )
@@ -586,6 +590,7 @@ class Run:
     def _note(self, episode: Episode) -> None:
         self._state.unlogged.append((episode_return(episode), len(episode["reward"]) - 1))
         self._state.infos.append(episode_infos(episode))
+        self._say_untold(episode)
 
     def _go_ahead(self) -> None:
         """Begin to collect in a thread, with the policy as it is now; as it was where a state of the round goes on."""

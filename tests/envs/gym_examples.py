@@ -131,6 +131,19 @@ class Telling(Counting):
         return self._said[min(self._count, len(self._said) - 1)]
 
 
+class Counted(Counting):
+    """Its `info` has the number of the episode, from 1."""
+
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes += 1
+        return super().reset(seed=seed)[0], {}
+
+    def step(self, action):
+        return (*super().step(action)[:4], {"n": self.episodes})
+
+
 class Named(Telling):
     """With an observation that has the name of a number of `info`."""
 

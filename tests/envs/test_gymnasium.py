@@ -351,7 +351,15 @@ def test_with_an_action_repeat_the_last_frame_that_tells_a_number_counts(make):
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(np.float16(0.5), 0.5), (np.array([3]), 3), (np.array(True), 1), (np.array([[2.5]]), 2.5), (-np.inf, np.nan)],
+    [
+        (np.float16(0.5), 0.5),
+        (np.array([3]), 3),
+        (np.array(True), 1),
+        (np.array([[2.5]]), 2.5),
+        (-np.inf, np.nan),
+        (10**400, np.nan),
+        (2**70, 2.0**70),
+    ],
 )
 def test_what_passes_for_a_number_of_info(value, number):
     np.testing.assert_array_equal(_number_in({"x": value}, "x"), np.float32(number))

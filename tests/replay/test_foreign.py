@@ -100,13 +100,15 @@ def test_files_keep_their_order_their_other_observations_and_their_frames(take, 
         velocity = np.full((T, 3), number, np.float16)
         height = np.full(T, number, np.float32)
         word = np.array(["x"] * T)
-        arrays = published(reward=reward, velocity=velocity, height=height, word=word)
+        told = {"info.x": np.r_[np.nan, np.arange(1, T)].astype(np.float32)}  # of an episode of ours
+        arrays = published(reward=reward, velocity=velocity, height=height, word=word, **told)
         np.savez(tmp_path / f"2020010{number}T000000-x-6.npz", **arrays)
     code, said, _, episodes = take(tmp_path, "--action_repeat", "2")
     assert [path.name for path in stored_paths(tmp_path / "out")] == ["0000000000-6.npz", "0000000010-6.npz"]
     assert [episode["reward"][1] for episode in episodes] == [1, 2]
     np.testing.assert_array_equal(episodes[1]["velocity"], np.full((T, 3), 2, np.float32))
     assert episodes[1]["height"].shape == (T, 1)
+    np.testing.assert_array_equal(episodes[1]["info.x"], [np.nan, *range(1, T)])
     assert "word" not in episodes[0]
     assert "(word left out)" in said[0]
     assert code == 0

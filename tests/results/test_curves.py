@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -187,9 +188,10 @@ def test_methods_are_divided_by_their_settings_in_order_of_size(tmp_path, capsys
 
 def test_runs_are_divided_by_the_folders_that_were_given(tmp_path, capsys, monkeypatch):
     """Where nothing but the code differs; a copy is one within its folder alone."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("base/0", "base/0 again", "mine/0", "mine/deep/1"):
-        run = write_run(Path(name), seed=int(name.split("/")[-1][0]))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("base/0", "base/0 again", "mine/0", "mine/deep/1", "../out/2"):
+        run = write_run(Path(name), seed=int(name.split("/")[-1][0]), xs=[1, 2], ys=[1, 2])
         (run / "config.yaml").write_text("a: 1\n")
     Path("many.json").write_text(json.dumps([json.loads((Path("mine/0") / "scores.json").read_text())]))
     given = [Path("base"), Path("./mine"), Path("many.json")]
@@ -200,32 +202,88 @@ def test_runs_are_divided_by_the_folders_that_were_given(tmp_path, capsys, monke
         ("dreamer, mine", "mine/deep/1/scores.json"),
         ("dreamer, many.json", "many.json"),
     ]
-    assert capsys.readouterr().err == "base/0 again/scores.json: a copy of base/0/scores.json: counted once\n"
+    assert capsys.readouterr().err == "base/0 again/scores.json: base/0/scores.json once more: counted once\n"
     entries = curves.collect(given, group_by=["a", "folder"])
     assert [entry.method for entry in entries][2:] == ["dreamer, a 1, mine", "dreamer, many.json"]
     assert "1 of 5 runs have no settings: not divided by a\n" in capsys.readouterr().err
 
 
-def test_a_copy_of_a_run_counts_once(tmp_path, capsys):
-    """a whole run, as it was before, of another seed, with other settings, of another method, and with other points."""
-    whole = {"xs": (10, 20, 30), "ys": (1, 2, 3)}
-    runs = {
-        "a": (whole, "model:\n  deter: 8\nsteps: 30\n"),
-        "b": ({"xs": (10, 20), "ys": (1, 2)}, "model:\n  deter: 8\nsteps: 20\n"),
-        "c": (whole | {"seed": 1}, "model:\n  deter: 8\nsteps: 30\n"),
-        "d": (whole, "model:\n  deter: 9\nsteps: 30\n"),
-        "e": (whole | {"method": "planet"}, "model:\n  deter: 8\n"),
-        "f": ({"xs": (10, 20), "ys": (1, 2.5)}, "model:\n  deter: 8\nsteps: 20\n"),
-        "g": (whole, None),
-    }
-    for name, (fields, settings) in runs.items():
+def test_folders_in_each_other_and_ways_back(tmp_path, capsys, monkeypatch):
+    """A run belongs to the innermost, whatever their order; of one reached twice that is said."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for seed, name in enumerate(("a/0", "a/in/0", "../out/0")):
+        write_run(Path(name), seed=seed)
+    Path("link").symlink_to("a")
+    for given in itertools.permutations([".", "a/in", "../out"]):
+        entries = curves.collect(map(Path, given), group_by=["folder"])
+        assert {entry.seed: entry.method for entry in entries} == {
+            **{0: "dreamer, .", 1: "dreamer, a/in", 2: "dreamer, ../out"}
+        }
+        assert capsys.readouterr().err == ""
+    curves.collect([Path("a"), Path("a/../a")], group_by=["folder"])
+    assert capsys.readouterr().err == "a/../a: all of its runs are among those of other folders\n"
+
+
+TWICE = {"xs": (10, 20, 30), "ys": (1, 2, 3)}
+BEGUN = {"xs": (10, 20), "ys": (1, 2)}
+DETER = "model:\n  deter: 8\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "copy"),
+    [
+        ((TWICE, DETER, ""), (TWICE, DETER, ""), True),
+        ((TWICE, DETER + "steps: 30\n", ""), (TWICE, DETER + "steps: 20\n", ""), True),
+        ((TWICE, DETER, ""), (TWICE, DETER + "env:\n  info: x\n", ""), True),  # the same seed trained again
+        ((TWICE, DETER, "0.5"), (TWICE, DETER, "0.75"), True),
+        ((TWICE, DETER, "0.5"), (BEGUN, DETER, "0.5"), True),  # as it was, by the times in its metrics
+        ((TWICE, DETER, "0.5"), ({"xs": (), "ys": ()}, DETER, "0.5"), None),  # which are no scores
+        ((TWICE, DETER, "0.5"), (BEGUN, DETER, "0.75"), False),
+        ((TWICE, DETER, ""), (BEGUN, DETER, ""), False),
+        ((TWICE, DETER, ""), (TWICE, "model:\n  deter: 9\n", ""), False),
+        ((TWICE, DETER, ""), (TWICE | {"seed": 1}, DETER, ""), False),
+        ((TWICE, DETER, ""), (TWICE | {"method": "planet"}, DETER, ""), False),
+        ((TWICE, DETER, ""), (TWICE | {"ys": (1, 2, 3.5)}, DETER, ""), False),
+        ((TWICE | {"ys": (0, 0, 0)}, DETER, ""), (TWICE | {"ys": (0, 0, 0)}, DETER, ""), False),  # rewards are rare
+        ((TWICE, DETER, ""), (TWICE, None, ""), True),
+    ],
+)
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_run_that_is_there_once_more_counts_once(tmp_path, capsys, one, other, copy, names):
+    for name, (fields, settings, seconds) in zip(names, (one, other), strict=True):
         run = write_run(tmp_path / name, **fields)
         if settings:
             (run / "config.yaml").write_text(settings)
+        if seconds:
+            (run / "metrics.jsonl").write_text(f'{{"step": 10, "time/seconds": {seconds}}}\n{{"step": 20}}\n')
     entries = curves.collect([tmp_path])
-    assert [entry.path.parent.name for entry in entries] == ["a", "c", "d", "e", "f"]
+    err = capsys.readouterr().err
+    assert len(entries) == (2 if copy is False else 1)
+    assert max(len(entry.xs) for entry in entries) == 3
+    assert err.count("once more: counted once") == (copy is True)
+
+
+def test_runs_that_are_said_to_be_two_are_two(tmp_path):
+    run = {"task": "dmc_walker_walk", "method": "dreamer", "seed": 0, "xs": [1, 2], "ys": [1, 2]}
+    (tmp_path / "many.json").write_text(json.dumps([run, run]))
+    assert len(curves.collect([tmp_path / "many.json"])) == 2
+
+
+def test_what_is_once_more_is_told_by_what_is_drawn(tmp_path, capsys):
+    """A copy may lack a metric, or have gone on without another evaluation."""
+    for name, steps in (("a", 0), ("b", 1), ("c", 3), ("d", 2)):
+        run = write_run(tmp_path / name, xs=[1, 2], ys=[1, 2])
+        lines = [{"step": 10 * (n + 1), "train/kl": n, "time/seconds": 7.5} for n in range(steps)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (entry,) = curves.collect([tmp_path], metric="train/kl")
+    assert (entry.path.parent.name, entry.ys) == ("c", [0, 1, 2])
     assert sorted(capsys.readouterr().err.splitlines()) == [
-        f"{tmp_path / name / 'scores.json'}: a copy of {tmp_path / 'a' / 'scores.json'}: counted once" for name in "bg"
+        f"{tmp_path / 'a' / 'metrics.jsonl'}: has no train/kl: left out",
+        *[
+            f"{tmp_path / name / 'scores.json'}: {tmp_path / 'c' / 'scores.json'} once more: counted once"
+            for name in "bd"
+        ],
     ]
 
 

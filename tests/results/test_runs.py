@@ -196,7 +196,7 @@ def test_a_metric_in_the_place_of_returns(tmp_path):
     entry = {"task": "toy_dot", "method": "dreamer", "xs": [10], "ys": [1]}
     (tmp_path / "many.json").write_text(json.dumps([{**entry, "seed": 8}, {**entry, "seed": 9}]))
     entries, _ = scores.find([tmp_path, tmp_path / "many.json"])
-    found, problems = runs.with_metric(entries, "train/kl")
+    found, problems = runs.with_metric(entries, "train/kl", [])
     assert [(run.path.parent.name, run.xs, run.ys) for run in found] == [
         ("a", [10, 30], [3.5, 2.5]),
         ("b", [10, 30], [4.5, 0.5]),
@@ -207,6 +207,12 @@ def test_a_metric_in_the_place_of_returns(tmp_path):
         *[f"{tmp_path / 'many.json'}: scores alone, no metrics: left out"] * 2,
     ]
     with pytest.raises(ValueError, match=r'^unknown metric "train/kll": the nearest valid names are train/kl, train/l'):
-        runs.with_metric(entries, "train/kll")
-    with pytest.raises(ValueError, match=r"^no run has a metrics.jsonl with metrics in it$"):
-        runs.with_metric([entry for entry in entries if entry.path.parent.name == "c"], "train/kl")
+        runs.with_metric(entries, "train/kll", [])
+    only = [entry for entry in entries if entry.path.parent.name == "c"]
+    with pytest.raises(ValueError, match=r"^no run has metrics: .*c.metrics.jsonl: has no train/kl$"):
+        runs.with_metric(only, "train/kl", ["d: damaged: left out"])
+    (tmp_path / "c" / "metrics.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"^no run has metrics: .*c.metrics.jsonl: line 1 is not .*it has no end"):
+        runs.with_metric(only, "train/kl", [])
+    with pytest.raises(ValueError, match=r"^no run has metrics: d: damaged$"):
+        runs.with_metric([], "train/kl", ["d: damaged: left out"])

@@ -44,6 +44,23 @@ def test_runs_that_have_metrics_and_no_scores_are_found_where_they_are_asked_for
     assert entries[0] == ("toy_dot_discrete", "no_value", 3, [], [], path)
     assert [entry.path.parent.name for entry in entries] == ["learned", "played"]
     assert problem.startswith(f"{tmp_path / 'damaged' / 'config.yaml'}:2: ")
+    _, problems = scores.find([tmp_path / "learned", tmp_path / "nothing"])
+    nothing = f"{tmp_path / 'nothing'}: no scores.json"
+    assert problems == [
+        f"{path.parent}: no scores.json in this directory or below it; `dreamer plot --y METRIC` draws the metrics "
+        "that are there",
+        f"{nothing} in this directory or below it",
+    ]
+    assert scores.find([tmp_path / "nothing"], unscored=True) == (
+        [],
+        [f"{nothing}, nor metrics.jsonl beside config.yaml, in this directory or below it"],
+    )
+    with pytest.raises(ValueError, match=r"metrics.jsonl: has the metrics of a run, which is named by its directory$"):
+        scores.find([tmp_path / "learned" / "metrics.jsonl"], unscored=True)
+    path.write_text("{")  # which takes nothing else with it
+    entries, problems = scores.find([path.parent], unscored=True)
+    assert [entry.xs for entry in entries] == [[]]
+    assert problems[0].startswith(f"{path}: not complete JSON")
 
 
 @pytest.mark.parametrize(

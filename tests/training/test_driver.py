@@ -240,6 +240,22 @@ def test_what_is_told_of_info_may_change_within_an_episode(tmp_path, before, aft
         assert "info.x" not in episode
 
 
+def test_a_number_of_info_that_never_comes_again_is_no_other_world(tmp_path):
+    """A time, say."""
+
+    class Timed(Recorder):
+        times = 0
+
+        def _observe(self, action):
+            Timed.times += 1
+            return super()._observe(action) | {"info.t": np.float32(Timed.times)}
+
+    stopped = driver(Timed(9, True), Remembering())
+    run(stopped, 3)
+    again = driver(Timed(9, True), Remembering())
+    assert again.restore(through_a_file(stopped.state(), tmp_path / "state.npz"))
+
+
 def test_what_is_told_of_info_is_summed_up_by_episode():
     nan = np.nan
     first = {"info.a": [nan, 4, 1, nan], "info.b": [nan] * 4, "info": np.ones(4), "info.c": np.ones((4, 2))}

@@ -68,9 +68,18 @@ def test_what_an_environment_tells_is_stored_logged_and_may_change_on_a_resume(t
     np.testing.assert_array_equal(episode["info.won"], [np.nan, np.nan, 0, 1])
     assert np.isnan(episode["info.lost"]).all()
     assert train("Telling", **values, env__info="won", steps="18") == 0
-    assert said not in capsys.readouterr().err
+    assert "No step" not in capsys.readouterr().err
     *_, last = [replay.load(path) for path in replay.stored_paths(tmp_path / "episodes")]
     assert [name for name in last if name.startswith("info")] == ["info.won"]
+    assert train("Telling", **values, env__info="won,oops", steps="24") == 0  # also by a run that goes on
+    assert capsys.readouterr().err.count("a number for oops in its info") == 1
+
+
+def test_metrics_of_a_round_are_those_of_its_own_episodes(train, tmp_path):
+    """Episode n has the number n, as the environment counts its resets."""
+    assert train("Counted", env__info="n", steps="18") == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["episode/info.n_last"] for line in lines if "episode/return" in line] == [3.5, 5.5]
 
 
 def test_an_evaluation_tells_what_nobody_asked_the_training_for(train, tmp_path, capsys):
@@ -87,6 +96,8 @@ def test_an_evaluation_tells_what_nobody_asked_the_training_for(train, tmp_path,
     assert result["info.far_mean"] == [5.5, 5.5]
     assert result["info.won_last"] == [1, 1]
     assert not any("lost" in name for name in result)
+    assert cli.main(["eval", "--logdir", str(tmp_path), "--env.info", "far,far"]) == 2
+    assert "--env.info far,far: expected names" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

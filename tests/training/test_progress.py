@@ -1,4 +1,5 @@
 import io
+import logging
 
 import pytest
 
@@ -346,3 +347,16 @@ def test_frames_that_are_collected_beside_updates_take_no_time_of_their_own():
         outlook.add(Point(now := now + 5.0, 100 * number + 100, 10 * number + 10))
     assert outlook.settled
     assert outlook.left() == pytest.approx(50 * 2.0 + 5 * 5.0, rel=0.1)
+
+
+def test_warnings_of_the_package_are_lines_of_the_run_and_nobody_elses(caplog):
+    said = []
+    with progress_module.warnings_said(said.append):
+        logging.getLogger("dreamer.replay.episodes").warning("%s is damaged", "a.npz")
+        logging.getLogger("dreamer.replay.episodes").info("nothing")
+        logging.getLogger("other").warning("theirs")
+    assert said == ["a.npz is damaged"]
+    assert [record.getMessage() for record in caplog.records] == ["theirs"]
+    logging.getLogger("dreamer.replay.episodes").warning("later")
+    assert said == ["a.npz is damaged"]
+    assert caplog.records[-1].getMessage() == "later"
