@@ -167,9 +167,7 @@ class Driver:
                 # The first step may tell what the thousands after it would take minutes for. An older release may have
                 # kept less of a step.
                 both = now.keys() & known[number].keys() if known else ()
-                # Nothing follows from numbers for the log, and some are times, which never come again.
-                same = (np.array_equal(now[key], known[number][key]) for key in both if not key.startswith(INFO))
-                if not all(same):
+                if not all(np.array_equal(now[key], known[number][key]) for key in both if not _is_info(key, now)):
                     return False
         return bool(self._past) or not self._steps
 
@@ -198,12 +196,17 @@ def episode_infos(episode: Mapping[str, np.ndarray]) -> dict[str, float]:
     {"info.success_last": .., "info.success_mean": .., "info.success_max": ..}; nothing of one that no step told.
     """
     found: dict[str, float] = {}
-    for name in filter(lambda key: key.startswith(INFO) and episode[key].ndim == 1, episode):
+    for name in filter(lambda key: key.startswith(INFO) and episode[key].ndim == 1, episode):  # not a vector
         told = episode[name][np.isfinite(episode[name])].astype(np.float64)
         if len(told):
             values = (told[-1], told.mean(), told.max())
             found |= {f"{name}_{kind}": float(value) for kind, value in zip(STATISTICS, values, strict=True)}
     return found
+
+
+def _is_info(name: str, step: Mapping[str, Any]) -> bool:
+    """Whether a part of a step is for the log alone: nothing follows from it, and a time in it never comes again."""
+    return name.startswith(INFO) and np.ndim(step[name]) == 0
 
 
 def mean_infos(infos: Sequence[Mapping[str, float]]) -> dict[str, float]:
