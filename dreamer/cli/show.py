@@ -82,7 +82,9 @@ def report(words: list[str]) -> int:
 
 def _chosen(args: argparse.Namespace) -> dict[str, Any]:
     """What curves.collect is asked for."""
-    _check_keys("--group-by", [key for key in args.group_by if key != "folder"])
+    from dreamer.results.curves import FOLDER
+
+    _check_keys("--group-by", [key for key in args.group_by if key != FOLDER])
     return {"tasks": args.tasks, "methods": args.methods, "group_by": args.group_by}
 
 

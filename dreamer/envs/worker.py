@@ -241,9 +241,9 @@ def _serve(connection: Connection) -> None:
                 if env is None:
                     constructor, kwargs = pickle.loads(request)
                     env = constructor(**kwargs)
-                    result = env.observation_spaces, env.action_space, env.action_repeat
-                    result = *result, getattr(env, "whole_games", True), getattr(env, "note", "")
-                    result = *result, getattr(env, "infos", ())
+                    spaces = env.observation_spaces, env.action_space, env.action_repeat
+                    told = getattr(env, "whole_games", True), getattr(env, "note", ""), getattr(env, "infos", ())
+                    result = *spaces, *told
                 else:
                     method, arguments = pickle.loads(request)
                     result = getattr(env, method)(*arguments)

@@ -71,6 +71,14 @@ def test_a_metric_against_a_key(folder, tmp_path, monkeypatch):
     assert not any(text.get_text() == "random actions" for text in figure.legends[0].get_texts())
 
 
+def test_bars_are_explained_where_there_are_some(folder, tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(against.style, "save", lambda figure, files, of: notes.append(of))
+    against.main_figure([folder], "behavior.horizon", tmp_path / "x.png")
+    against.main_figure([folder / "a", folder / "c"], "behavior.horizon", tmp_path / "x.png")
+    assert [of[-1:] for of in notes] == [["Bars: one standard deviation over the runs"], []]
+
+
 @pytest.mark.parametrize(
     ("values", "scale", "labels"),
     [

@@ -358,6 +358,13 @@ def test_where_some_runs_have_ended_the_mean_of_the_others_is_thin_and_said_to_b
     assert band.get_paths()[0].vertices[:, 0].max() == 20
 
 
+@pytest.mark.parametrize(("last", "bands"), [(30_000, 0), (130_000, 1)])
+def test_a_single_published_point_has_no_band(last, bands):
+    entries = [make_scores([5000, last], [10.0, 70.0], task="dmc_cheetah_run")]
+    figure = plot.draw(entries, {}, published=published.load())
+    assert plot._legend_notes(figure) == ["Bands: one standard deviation over the runs"] * bands
+
+
 def test_published_curve_and_scores_lie_beside_the_runs():
     entries = [make_scores([5000, 900_000], [10.0, 700.0], task="dmc_cheetah_run")]
     (panel,) = plot.draw(entries, {"dmc_cheetah_run": 5.0}, published=published.load()).axes
