@@ -191,7 +191,7 @@ def export(
     start.load_tensorflow()  # quietly
 
     from dreamer.agents import export as policy
-    from dreamer.training import agent_only
+    from dreamer.training import agent_only, restore
 
     writer = policy if form == "savedmodel" else agent_only
     writer.check_target(out, run)
@@ -203,6 +203,8 @@ def export(
                 names = agent_only.write(run, partial, best=best, report=_warn)
         else:
             names = policy.export(load(run, best=best, precision="float32"), partial, with_model=with_model)
+    if form == "savedmodel" and restore.is_pattern(out.absolute()):
+        _warn(f"{formats.shown(out)}: TensorFlow loads nothing from a path with [ or \\: move it, or load '.' there")
     return [out / name for name in names]
 
 

@@ -61,6 +61,31 @@ def test_words_become_overlays_values_and_logdir():
     assert train.parse_train(words) == ([], {"seed": "1"}, None, ["actor.lr", "model.lr"], True)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--seed", "2", "--steps=10", "--seed=3"], ["--seed is given more than once: 3 counts"]),
+        (["--logdir", "a", "--logdir", "b"], ["--logdir is given more than once: b counts"]),
+        (["--configs", "dmc", "--configs", "small", "--resume.allow", "seed", "--resume.allow", "task"], []),
+    ],
+)
+def test_a_key_that_is_given_again_is_told(words, told, capsys):
+    train.parse_train(words)
+    assert capsys.readouterr().err.splitlines() == [f"dreamer: {line}" for line in told]
+
+
+def test_an_option_that_is_given_again_is_told_and_several_values_add_up(capsys):
+    parser = arguments.make_parser("plot", "")
+    parser.add_argument("--x")
+    parser.add_argument("--bin", type=int)
+    parser.add_argument("--seen", action="store_true")
+    parser.add_argument("--tasks", **arguments.SEVERAL, default=["a"])
+    words = ["--bin", "3", "--tasks", "b", "c", "--x=1", "--seen", "--bin=4", "--tasks", "d", "--seen", "--", "--x"]
+    args, rest = arguments.parse_known(parser, words)
+    assert (args.x, args.bin, args.tasks, rest) == ("1", 4, ["a", "b", "c", "d"], ["--", "--x"])
+    assert capsys.readouterr().err == "dreamer: --bin is given more than once: 4 counts\n"
+
+
 @pytest.mark.parametrize("words", [["--seed"], ["--seed", "--task", "x"], ["--configs"], ["--logdir="], ["--seed", ""]])
 def test_a_value_that_is_missing(words, capsys, started):
     assert complaint(capsys, words) == f"{words[0].rstrip('=')} needs a value"

@@ -4,8 +4,10 @@ import argparse
 import errno
 import math
 import os
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dreamer.cli.output import say
 from dreamer.near import nearest
@@ -17,11 +19,24 @@ UNUSABLE = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EBUSY),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
+# An option of one value or more, which add up where it is given again.
+SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend"}
 PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print its usage and leave."""
+    """Raises UsageError where argparse would print its usage and leave, and tells what it would replace in silence."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, and a line for each option of one value that is given again."""
+        found = super().parse_known_args(args, namespace)
+        words = args[: args.index("--")] if "--" in args else args
+        given = Counter(word.partition("=")[0] for word in words)
+        for action in self._actions:
+            name = next(iter(action.option_strings), "")
+            if action.nargs is None and given[name] > 1:
+                tell_replaced(name, getattr(found[0], action.dest))
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
@@ -32,6 +47,13 @@ class Parser(argparse.ArgumentParser):
 
     def _options(self) -> list[str]:
         return [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+
+
+def tell_replaced(option: str, value: object) -> None:
+    """Say that an option was given again, and which value counts: a script's last words may be meant to win."""
+    print(
+        f"dreamer: {option} is given more than once: {formats.one_line(value)[:60]} counts", file=sys.stderr, flush=True
+    )
 
 
 def make_parser(command: str, description: str) -> Parser:

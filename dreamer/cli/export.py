@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 from dreamer import library
-from dreamer.cli.arguments import UNUSABLE, UsageError, make_parser, parse, to_path
+from dreamer.cli.arguments import SEVERAL, UNUSABLE, UsageError, make_parser, parse, to_path
 from dreamer.cli.output import fail, say
 from dreamer.run import formats
 
@@ -31,7 +31,7 @@ def export(words: list[str]) -> int:
     parser.add_argument(
         "--with",
         dest="parts",
-        nargs="+",
+        **SEVERAL,
         choices=["model"],
         default=[],
         help="what else a SavedModel holds: the model's imagination",

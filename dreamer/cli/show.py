@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer import config
-from dreamer.cli.arguments import Parser, UsageError, make_parser, parse, to_frames, to_path
+from dreamer.cli.arguments import SEVERAL, Parser, UsageError, make_parser, parse, to_frames, to_path
 from dreamer.cli.output import say
 from dreamer.run import formats
 
@@ -103,11 +103,11 @@ def _results_parser(command: str, description: str) -> Parser:
     parser.add_argument(
         "runs", nargs="+", type=to_path, metavar="RUN", help="log directory, a folder of them, a score file"
     )
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these; 'walker_*' is a pattern")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, patterns too")
+    parser.add_argument("--tasks", **SEVERAL, metavar="TASK", help="only these; 'walker_*' is a pattern")
+    parser.add_argument("--methods", **SEVERAL, metavar="METHOD", help="only these, patterns too")
     parser.add_argument(
         *("--group-by",),
-        nargs="+",
+        **SEVERAL,
         default=[],
         metavar="KEY",
         help="keep runs apart that differ in these settings, such as actor.lr, or (`folder`) in the RUN that they are "

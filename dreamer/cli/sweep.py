@@ -9,7 +9,7 @@ from typing import Any
 
 from dreamer import stops
 from dreamer.cli import show, train
-from dreamer.cli.arguments import Parser, UsageError, make_parser, parse_known, to_path, to_positive, to_seed
+from dreamer.cli.arguments import SEVERAL, Parser, UsageError, make_parser, parse_known, to_path, to_positive, to_seed
 from dreamer.cli.output import fail, say
 from dreamer.sweep import engines, estimate, plan, table
 from dreamer.sweep import status as runs
@@ -224,13 +224,12 @@ def _parser() -> Parser:
     )
     parser.usage = "dreamer sweep [--configs NAME ...] [--KEY VALUE ...] [OPTION ...]"
     add = parser.add_argument
-    add("--tasks", nargs="+", metavar="TASK", help="names, patterns such as 'walker_*', groups such as dmc20")
+    add("--tasks", **SEVERAL, metavar="TASK", help="names, patterns such as 'walker_*', groups such as dmc20")
     add("--seeds", type=_typed(plan.read_seeds), default=[0], metavar="SEEDS", help="0..4 or 0,3,7 (default: 0)")
     add(
         *("--set",),
+        **SEVERAL,
         type=_typed(plan.read_setting),
-        nargs="+",
-        action="extend",
         metavar="KEY=V,V",
         help="values of a key, each with every task and seed",
     )

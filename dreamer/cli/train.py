@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dreamer import config, stops
-from dreamer.cli.arguments import UsageError, to_path
+from dreamer.cli.arguments import UsageError, tell_replaced, to_path
 from dreamer.cli.output import fail, say
 from dreamer.cli.tensorflow import prepare
 from dreamer.near import nearest
@@ -66,12 +66,15 @@ def parse_train(words: list[str]) -> TrainWords:
             profile = True
             continue
         name, equals, value = word[2:].partition("=")
+        again = name in overrides or (name == "logdir" and logdir is not None)
         values = [value] if equals else []
         several = name in ("configs", "resume.allow")
         while not equals and words and not words[0].startswith("--") and (several or not values):
             values.append(words.pop(0))
         if not values or "" in values:
             raise UsageError(f"--{name} needs a value")
+        if again:
+            tell_replaced(f"--{name}", values[0])
         if name == "configs":
             overlays += values
         elif name == "resume.allow":

@@ -76,10 +76,15 @@ def _as_written(agent: Dreamer | PlaNet, prefix: Path) -> tuple[dict[str, Any], 
     return written, all(written[name] is trackable for name, trackable in agent.checkpoint().items())
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether TensorFlow does not find what it has written there: as it reads variables, a name is a pattern to it."""
+    return re.search(r"[\[\\]", str(path)) is not None
+
+
 @contextlib.contextmanager
 def _found(prefix: Path) -> Iterator[str]:
-    """A name under which TensorFlow finds files that it has written: as it reads, a name is a pattern to it."""
-    if not re.search(r"[\[\\]", str(prefix)):
+    """A name under which TensorFlow finds the files of a checkpoint."""
+    if not is_pattern(prefix):
         yield str(prefix)
         return
     with tempfile.TemporaryDirectory() as folder:

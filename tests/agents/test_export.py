@@ -142,6 +142,19 @@ def test_the_command_and_what_it_does_not_overwrite(export, tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
+@pytest.mark.filterwarnings("always:.*TensorFlow loads nothing")
+@pytest.mark.parametrize("name", ["policy [1]", "policy\\1"])
+def test_a_place_from_which_tensorflow_cannot_load_is_told(name, export, tmp_path, capsys, monkeypatch):
+    run, _ = export()
+    assert main(["export", "--logdir", str(run), "--out", str(tmp_path / name)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"TensorFlow loads nothing from a path with [ or \: move it, or load '.' there")
+    with pytest.raises((OSError, tf.errors.OpError), match="matching files"):  # or there would be nothing to tell
+        tf.saved_model.load(str(tmp_path / name))
+    monkeypatch.chdir(tmp_path / name)
+    assert set(tf.saved_model.load(".").signatures) == {"act", "explore"}
+
+
 def test_vectors_may_have_any_names(tmp_path):
     names = ["a b", "a.b", "seed", "rewards", "0", "joints"]
     inputs = {name: Space((2,), "float32") for name in sorted(names)}
