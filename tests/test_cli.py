@@ -64,7 +64,7 @@ def test_words_become_overlays_values_and_logdir():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--seed", "2", "--steps=10", "--seed=3"], ["--seed is given more than once: 3 counts"]),
+        (["--seed", "2", "--steps=10", "--seed=3", "--steps", "10"], ["--seed is given more than once: 3 counts"]),
         (["--logdir", "a", "--logdir", "b"], ["--logdir is given more than once: b counts"]),
         (["--configs", "dmc", "--configs", "small", "--resume.allow", "seed", "--resume.allow", "task"], []),
     ],
@@ -80,7 +80,23 @@ def test_an_option_that_is_given_again_is_told_and_several_values_add_up(capsys)
     parser.add_argument("--bin", type=int)
     parser.add_argument("--seen", action="store_true")
     parser.add_argument("--tasks", **arguments.SEVERAL, default=["a"])
-    words = ["--bin", "3", "--tasks", "b", "c", "--x=1", "--seen", "--bin=4", "--tasks", "d", "--seen", "--", "--x"]
+    words = [
+        "--bin",
+        "3",
+        "--tasks",
+        "b",
+        "c",
+        "--x=1",
+        "--seen",
+        "--bin=4",
+        "--tasks",
+        "d",
+        "--seen",
+        "--x",
+        "1",
+        "--",
+        "--x",
+    ]
     args, rest = arguments.parse_known(parser, words)
     assert (args.x, args.bin, args.tasks, rest) == ("1", 4, ["a", "b", "c", "d"], ["--", "--x"])
     assert capsys.readouterr().err == "dreamer: --bin is given more than once: 4 counts\n"

@@ -5,7 +5,7 @@ import errno
 import math
 import os
 import sys
-from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,14 +28,15 @@ class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print its usage and leave, and tells what it would replace in silence."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, and a line for each option of one value that is given again."""
+        """As argparse does, and a line for each option of one value that is given again with another."""
         found = super().parse_known_args(args, namespace)
         words = args[: args.index("--")] if "--" in args else args
-        given = Counter(word.partition("=")[0] for word in words)
         for action in self._actions:
-            name = next(iter(action.option_strings), "")
-            if action.nargs is None and given[name] > 1:
-                tell_replaced(name, getattr(found[0], action.dest))
+            for name in action.option_strings if action.nargs is None else ():
+                following = {after for word, after in pairwise(words) if word == name}
+                values = following | {word.partition("=")[2] for word in words if word.startswith(f"{name}=")}
+                if len(values) > 1:
+                    tell_replaced(name, getattr(found[0], action.dest))
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -50,10 +51,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def tell_replaced(option: str, value: object) -> None:
-    """Say that an option was given again, and which value counts: a script's last words may be meant to win."""
-    print(
-        f"dreamer: {option} is given more than once: {formats.one_line(value)[:60]} counts", file=sys.stderr, flush=True
-    )
+    """Say which value counts of those that an option was given: the last words of a script may be meant to win."""
+    value = formats.one_line(value)[:60]
+    print(f"dreamer: {option} is given more than once: {value} counts", file=sys.stderr, flush=True)
 
 
 def make_parser(command: str, description: str) -> Parser:

@@ -57,7 +57,7 @@ class TrainWords(NamedTuple):
 def parse_train(words: list[str]) -> TrainWords:
     """Split the words of `dreamer train`. Raises UsageError."""
     overlays, overrides, logdir, allowed, profile = [], {}, None, [], False
-    words = list(words)
+    words, said = list(words), dict[str, str]()
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
@@ -66,15 +66,15 @@ def parse_train(words: list[str]) -> TrainWords:
             profile = True
             continue
         name, equals, value = word[2:].partition("=")
-        again = name in overrides or (name == "logdir" and logdir is not None)
         values = [value] if equals else []
         several = name in ("configs", "resume.allow")
         while not equals and words and not words[0].startswith("--") and (several or not values):
             values.append(words.pop(0))
         if not values or "" in values:
             raise UsageError(f"--{name} needs a value")
-        if again:
+        if not several and said.setdefault(name, values[0]) != values[0]:
             tell_replaced(f"--{name}", values[0])
+            said[name] = values[0]
         if name == "configs":
             overlays += values
         elif name == "resume.allow":
