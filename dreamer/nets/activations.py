@@ -9,6 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from dreamer.nets import device
+from dreamer.nets.gradients import custom_gradient
 
 _PLAIN: dict[str | None, Callable[[tf.Tensor], tf.Tensor]] = {None: tf.identity, "relu": tf.nn.relu, "elu": tf.nn.elu}
 _VALUE: dict[str | None, Callable[[tf.Tensor], tf.Tensor]] = {
@@ -32,7 +33,7 @@ def biased(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -> tf.Tensor:
 
 
 def _biased_in_one_pass(x: tf.Tensor, bias: tf.Tensor, activation: str | None) -> tf.Tensor:
-    @tf.custom_gradient
+    @custom_gradient
     def biased(x: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         y = _value(x, bias, activation)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from dreamer.nets import device
+from dreamer.nets.gradients import custom_gradient
 
 # Up to so many output positions a kernel's gradient is a matrix product over copied windows; above, copying costs more.
 _FEW_POSITIONS = 36
@@ -39,7 +40,7 @@ def _plain_transposed_conv(x: tf.Tensor, kernel: tf.Tensor, width: int) -> tf.Te
     return tf.nn.conv2d_transpose(x, kernel, [tf.shape(x)[0], width, width, kernel.shape[2]], 2, "VALID")
 
 
-@tf.custom_gradient
+@custom_gradient
 def _cpu_conv(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _plain_transposed_conv(upstream, kernel, x.shape[1]), _kernel_gradient(x, upstream, kernel.shape)
@@ -57,7 +58,7 @@ def _product_conv(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def _cpu_transposed_conv(x: tf.Tensor, kernel: tf.Tensor, width: int) -> tf.Tensor:
-    @tf.custom_gradient
+    @custom_gradient
     def product(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return _plain_conv(upstream, kernel), _kernel_gradient(upstream, x, kernel.shape)

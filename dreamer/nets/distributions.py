@@ -7,6 +7,8 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from dreamer.nets.gradients import custom_gradient
+
 tfd = tfp.distributions
 
 # Largest float32 below 1: the inverse of tanh is finite there.
@@ -27,7 +29,7 @@ def unit_normal_log_prob(mean: tf.Tensor, value: tf.Tensor, event_ndims: int) ->
     counts on a CPU, and TensorFlow Probability makes nine (benchmarks/README.md): two are left forward, two backward.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def log_prob(mean: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             for _ in range(event_ndims):

@@ -1,10 +1,13 @@
 """Dreamer as a whole: sizes, policy, and what a checkpoint holds."""
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from dreamer.agents.acting import exploration_noise
 from dreamer.agents.dreamer import Dreamer, epsilon_greedy, linear
@@ -40,6 +43,28 @@ def rows(nested, index):
 def agent(make_agent):
     """Not trained by any test here."""
     return make_agent()
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_an_agent_that_is_gone_leaves_no_graph_and_no_weights(make_agent, make_batch, precision, policy):
+    precision(policy)
+
+    def graphs():
+        for _ in range(2):  # TensorFlow takes a graph apart as its function ends
+            gc.collect()
+        return {id(item): item.name for item in gc.get_objects() if isinstance(item, FuncGraph)}
+
+    def use():
+        agent = make_agent()
+        agent.train(make_batch())
+        agent.act_rows({"image": images(1)}, np.array([True]), agent.initial(), True)
+        return weakref.ref(agent.world_model.weights[0].value)
+
+    use()  # functions that belong to no agent are traced once
+    before = graphs()
+    weight = use()
+    assert [name for number, name in graphs().items() if number not in before] == []
+    assert weight() is None
 
 
 # Sizes
