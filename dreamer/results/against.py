@@ -17,7 +17,7 @@ from dreamer.run import formats
 from dreamer.run.formats import shown
 
 _SAME_END = 1.05  # runs whose last frames differ by less have gone equally far
-_DECADES = 30  # numbers that span more than this factor stand on a logarithmic axis: learning rates
+_DECADES = 20  # numbers that span more than this factor stand on a logarithmic axis: learning rates, horizons
 
 
 def main_figure(
@@ -104,8 +104,8 @@ def draw(
             panel.axhline(references[task], zorder=1.5, **plot.REFERENCE_STYLE)
         if names is None and _is_logarithmic(places.values()):
             panel.set_xscale("log")
-        else:
-            panel.set_xticks(sorted(places.values()), names or [runs.in_words(value) for value in sorted(places)])
+            panel.minorticks_off()
+        panel.set_xticks(sorted(places.values()), names or [runs.in_words(value) for value in sorted(places)])
         panel.margins(x=0.06)
     layout.limit_heights(panels, of_returns=metric is None)
     layout.label(figure, key, f"Final {metric}" if metric else "Final evaluation return")

@@ -1,5 +1,6 @@
 """Learning curves: one panel per task, one line per method, from the score files of any number of runs."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ from dreamer.results.published import Published
 from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
-REFERENCE, _THIN, _BAND = "random actions", "_thin", "_band"
+REFERENCE, _THIN, _BAND, _BARS = "random actions", "_thin", "_band", "_bars"
+_FEW = 4  # up to so many published points inside a panel stand alone: a line through them would look measured
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -118,25 +120,27 @@ def draw(
     for task, panel in panels.items():
         for method in reversed(methods):  # the first method lies on top
             if runs := curves.of(entries, task, method):
-                end = _draw_line(panel, runs, styles[method], columns, window)
+                last = _draw_line(panel, runs, styles[method], columns, window)
                 handles[method] = Line2D([], [], linewidth=2, label=labels[method], **styles[method])
-                ends.append((end, labels[method], styles[method]["color"]))
+                ends.append((*last, labels[method], styles[method]["color"]))
         panel.margins(x=0.02)
         panel.set_xlim(left=0)
-        for end, text, line in _draw_published(panel, task, published, columns) if published else ():
+        for x, end, line in _draw_published(panel, task, published, columns) if published else ():
             handles[line.get_label()] = line
-            ends.append((end, text, line.get_color()))
+            ends.append((x, end, line.get_label(), line.get_color()))
         if task in references:
             handles[REFERENCE] = Line2D([], [], label=REFERENCE, **REFERENCE_STYLE)
             panel.axhline(references[task], zorder=1.5, **REFERENCE_STYLE)
-            ends.append((references[task], REFERENCE, style.GREY))
+            ends.append((math.inf, references[task], REFERENCE, style.GREY))
         layout.ticks(panel.xaxis, columns)
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: curves.human(value)))
     layout.limit_heights(panels, of_returns=metric is None)
     if len(tasks) == 1:
         panel = panels[tasks[0]]
         panel.set(xlabel=unit, ylabel=height)
-        layout.label_ends(panel, ends, line=0.065)
+        near = 0.8 * panel.get_xlim()[1]  # to where the names stand
+        texts = [(end, text if x >= near else f"{text}, to {curves.human(x)}", color) for x, end, text, color in ends]
+        layout.label_ends(panel, texts, line=0.065)
     else:
         layout.label(figure, unit, height)
         # The runs in their own order, then what was published, then random actions.
@@ -155,8 +159,10 @@ def references(entries: list[scores.Scores], metric: str | None) -> dict[str, fl
     return found
 
 
-def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int, window: float | None) -> float:
-    """Draw one method's line and band; returns the height at which the line ends."""
+def _draw_line(
+    panel: Axes, runs: list[scores.Scores], line: dict, columns: int, window: float | None
+) -> tuple[float, float]:
+    """Draw one method's line and band; returns where the line ends."""
     xs, ys = curves.align(runs, window=window, bins=max(40, 100 // columns))
     mean, std = curves.spread(ys)
     shared = curves.shared(ys)
@@ -173,35 +179,35 @@ def _draw_line(panel: Axes, runs: list[scores.Scores], line: dict, columns: int,
             panel.plot(xs, mean, markersize=3, markerfacecolor="white", markeredgewidth=0.7, zorder=3.5, **points)
     if _is_short(xs, columns):
         panel.plot(xs, of_all, markersize=5, markeredgecolor="white", zorder=4, **points)
-    return float(mean[-1])
+    return float(xs[-1]), float(mean[-1])
 
 
-def _draw_published(panel: Axes, task: str, published: Published, columns: int) -> list[tuple[float, str, Line2D]]:
-    """Draw what was published on the task; returns the height of each line's end, its name there, and the line.
+def _draw_published(panel: Axes, task: str, published: Published, columns: int) -> list[tuple[float, float, Line2D]]:
+    """Draw what was published on the task; returns where each line ends, and the line.
 
     Of the curve, its points inside the frames of the runs, and the next one alone where those nearly reach it: what
     lies between two points that are far apart, nobody has published.
     """
-    lines: list[tuple[float, str, Line2D]] = []
+    lines: list[tuple[float, float, Line2D]] = []
     curve, last, right = published.curve(task), panel.dataLim.x1, panel.get_xlim()[1]
     count = int((curve.xs <= right).sum()) if curve else 0
     ahead = curve is not None and curve.ahead_of(last) == count  # and not inside the axis already
     if curve and (count or ahead):
         xs, mean, std = (values[: count + ahead] for values in (curve.xs, curve.mean, curve.std))
-        within = slice(count)
-        if count > 1:
+        within, alone = slice(count), slice(0 if count <= _FEW else count, None)
+        if count > _FEW:
             low, high = (mean - std)[within], (mean + std)[within]
             panel.fill_between(xs[within], low, high, color=style.INK, alpha=0.1, linewidth=0, label=_BAND)
-        above = 5 if count <= 1 else 2.5  # a single point would lie beneath those of the runs, unseen
+        above = 5 if count <= _FEW else 2.5  # single points would lie beneath those of the runs, unseen
         points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False, "zorder": above, **CURVE_STYLE}
         look = points if _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
+        look = points | {"linestyle": ""} if count <= _FEW else look
         (line,) = panel.plot(xs[within], mean[within], label="Dreamer, published", **look)
+        if len(xs[alone]):
+            panel.errorbar(xs[alone], mean[alone], std[alone], linestyle="", label=_BARS, **points)
         if ahead:
-            panel.errorbar(xs[-1:], mean[-1:], std[-1:], linestyle="", **points)
             panel.set_xlim(right=1.02 * xs[-1])
-        far = xs[-1] < 0.8 * right  # from the place of its name
-        name = f"Dreamer, published, {curves.human(xs[-1])}" if far else "Dreamer, published"
-        lines.append((float(mean[-1]), name, line))
+        lines.append((float(xs[-1]), float(mean[-1]), line))
     final = published.scores(task)
     for method in FINAL_STYLES:
         if method not in final:
@@ -209,7 +215,7 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
         name, frames, _ = published.methods[method]
         text = f"{name}, {curves.human(frames)} frames" if frames else name
         line = panel.axhline(final[method], zorder=1.6, label=text, **FINAL_STYLES[method])
-        lines.append((final[method], text, line))
+        lines.append((math.inf, final[method], line))
     return lines
 
 
@@ -228,7 +234,12 @@ def _legend_notes(figure: Figure) -> list[str]:
     """What bands and thin lines are, where the figure has some."""
     thin = any(line.get_label() == _THIN for panel in figure.axes for line in panel.lines)
     bands = any(band.get_label() == _BAND for panel in figure.axes for band in panel.collections)
-    return ["Bands: one standard deviation over the runs"] * bands + ["Thin lines: means of fewer than all runs"] * thin
+    bars = any(bar.get_label() == _BARS for panel in figure.axes for bar in panel.containers)
+    return [
+        *["Bands: one standard deviation over the runs"] * bands,
+        *["Bars: one standard deviation over the published runs"] * bars,
+        *["Thin lines: means of fewer than all runs"] * thin,
+    ]
 
 
 def _mixed_notes(mixed: dict[tuple[str, str], dict[str, list]]) -> list[str]:

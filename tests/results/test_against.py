@@ -82,7 +82,8 @@ def test_bars_are_explained_where_there_are_some(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "scale", "labels"),
     [
-        ({0.0001: 1.0, 0.1: 2.0}, "log", None),
+        ({0.1: 2.0, 0.0001: 1.0}, "log", ["0.0001", "0.1"]),
+        ({2: 1.0, 5: 2.0, 45: 3.0}, "log", ["2", "5", "45"]),
         ({5: 1.0, 45: 2.0}, "linear", ["5", "45"]),
         ({"pixels": 1.0, "none": 2.0}, "linear", ["none", "pixels"]),
         ({True: 1.0, False: 2.0}, "linear", ["false", "true"]),
@@ -92,8 +93,8 @@ def test_numbers_stand_at_their_place_and_names_in_a_row(values, scale, labels):
     points = {("toy_dot", "dreamer"): {value: np.array([y]) for value, y in values.items()}}
     (panel,) = against.draw(points, "key", {}).axes
     assert panel.get_xscale() == scale
-    if labels:
-        assert [text.get_text() for text in panel.get_xticklabels()] == labels
+    assert [text.get_text() for text in panel.get_xticklabels()] == labels
+    assert not any(text.get_text() for text in panel.get_xticklabels(minor=True))
 
 
 def test_runs_that_differ_in_more_than_the_key_are_named(folder, tmp_path):

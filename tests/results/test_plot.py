@@ -358,11 +358,30 @@ def test_where_some_runs_have_ended_the_mean_of_the_others_is_thin_and_said_to_b
     assert band.get_paths()[0].vertices[:, 0].max() == 20
 
 
-@pytest.mark.parametrize(("last", "bands"), [(30_000, 0), (130_000, 1)])
-def test_a_single_published_point_has_no_band(last, bands):
+@pytest.mark.parametrize(("last", "points"), [(30_000, 1), (130_000, 2), (330_000, 4), (430_000, 5)])
+def test_few_published_points_have_bars_and_neither_line_nor_band(last, points):
     entries = [make_scores([5000, last], [10.0, 70.0], task="dmc_cheetah_run")]
     figure = plot.draw(entries, {}, published=published.load())
-    assert plot._legend_notes(figure) == ["Bands: one standard deviation over the runs"] * bands
+    (panel,) = figure.axes
+    (theirs,) = [line for line in panel.lines if line.get_label() == "Dreamer, published"]
+    assert len(theirs.get_xdata()) == points
+    few = points < 5
+    assert theirs.get_linestyle() == ("None" if few else "-")
+    assert theirs.get_marker() == "o"
+    bands = [
+        note for note in plot._legend_notes(figure) if note != "Bars: one standard deviation over the published runs"
+    ]
+    assert bands == ["Bands: one standard deviation over the runs"] * (not few)
+    if few:
+        (bars,) = panel.containers
+        assert bars.lines[0].get_xdata().tolist()[:points] == list(range(5000, last, 100_000))
+        assert len(plot._legend_notes(figure)) == 1
+
+
+def test_a_line_that_ends_early_is_named_with_its_end():
+    entries = [make_scores([4000, 12_000], [1.0, 9.0]), make_scores([4000, 8000], [1.0, 5.0], method="planet")]
+    (panel,) = plot.draw(entries, {}).axes
+    assert {text.get_text() for text in panel.texts} == {"Dreamer", "PlaNet, to 8K"}
 
 
 def test_published_curve_and_scores_lie_beside_the_runs():
@@ -387,7 +406,7 @@ def test_published_curve_and_scores_lie_beside_the_runs():
     (panel,) = plot.draw(early, {}, published=published.load()).axes
     (theirs,) = [line for line in panel.lines if line.get_label() == "Dreamer, published"]
     assert theirs.get_xdata().tolist() == [5000]
-    assert "Dreamer, published, 5K" in {text.get_text() for text in panel.texts}
+    assert "Dreamer, published, to 5K" in {text.get_text() for text in panel.texts}
     assert panel.get_xlim()[1] < 25_000
     # Unless the runs nearly reach it: it is shown alone, with its deviation.
     early = [make_scores([5000, 85_000], [1, 2], task="dmc_cheetah_run")]
@@ -396,8 +415,8 @@ def test_published_curve_and_scores_lie_beside_the_runs():
     assert theirs.get_xdata().tolist() == [5000]
     curve = published.load().curve("dmc_cheetah_run")
     (bars,) = panel.containers
-    assert bars.lines[0].get_xydata().tolist() == [[105_000, curve.mean[1]]]
-    (deviation,) = bars.lines[2][0].get_segments()
+    assert bars.lines[0].get_xydata().tolist() == [[5000, curve.mean[0]], [105_000, curve.mean[1]]]
+    _, deviation = bars.lines[2][0].get_segments()
     np.testing.assert_allclose(deviation[:, 1], [curve.mean[1] - curve.std[1], curve.mean[1] + curve.std[1]])
     assert 105_000 < panel.get_xlim()[1] < 110_000
     assert "Dreamer, published" in {text.get_text() for text in panel.texts}
