@@ -16,12 +16,11 @@ from matplotlib.ticker import FuncFormatter
 
 from dreamer.results import curves, layout, scores, style
 from dreamer.results import runs as run_files
-from dreamer.results.published import Published
+from dreamer.results.published import FEW_POINTS, Published
 from dreamer.run.formats import shown
 
 TASKS, METHODS = 64, 24  # in one figure: the 57 games of Atari in four columns; colours and dashes tell 18 apart
 REFERENCE, _THIN, _BAND, _BARS = "random actions", "_thin", "_band", "_bars"
-_FEW = 4  # up to so many published points inside a panel stand alone: a line through them would look measured
 REFERENCE_STYLE: dict[str, Any] = {"color": style.GREY, "linewidth": 1, "linestyle": (0, (4, 2))}
 # What was published is black and grey, so that the colours are left to the runs.
 CURVE_STYLE: dict[str, Any] = {"color": style.INK, "linewidth": 1}
@@ -194,14 +193,14 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
     ahead = curve is not None and curve.ahead_of(last) == count  # and not inside the axis already
     if curve and (count or ahead):
         xs, mean, std = (values[: count + ahead] for values in (curve.xs, curve.mean, curve.std))
-        within, alone = slice(count), slice(0 if count <= _FEW else count, None)
-        if count > _FEW:
+        within, alone = slice(count), slice(0 if count <= FEW_POINTS else count, None)
+        if count > FEW_POINTS:
             low, high = (mean - std)[within], (mean + std)[within]
             panel.fill_between(xs[within], low, high, color=style.INK, alpha=0.1, linewidth=0, label=_BAND)
-        above = 5 if count <= _FEW else 2.5  # single points would lie beneath those of the runs, unseen
+        above = 5 if count <= FEW_POINTS else 2.5  # single points would lie beneath those of the runs, unseen
         points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False, "zorder": above, **CURVE_STYLE}
         look = points if _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
-        look = points | {"linestyle": ""} if count <= _FEW else look
+        look = points | {"linestyle": ""} if count <= FEW_POINTS else look
         (line,) = panel.plot(xs[within], mean[within], label="Dreamer, published", **look)
         if len(xs[alone]):
             panel.errorbar(xs[alone], mean[alone], std[alone], linestyle="", label=_BARS, **points)

@@ -15,6 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 FOLDER = _PACKAGE / "published" if (_PACKAGE / "published").is_dir() else _PACKAGE.parent / "runs" / "published"
 # The suite's own name of a task to the paper's.
 ALIASES = {"dmc_ball_in_cup_catch": "dmc_cup_catch"}
+FEW_POINTS = 4  # of a curve, beside runs, stand alone: a line through them would look measured
 _NEAR = 1.25  # times the frames of the runs: a point that lies no further ahead is shown beside them
 
 

@@ -341,14 +341,13 @@ def _line(
 
 
 def _published_lines(curve: published.Curve, right: float) -> list[dict]:
-    """The curve up to `right` frames, and by itself the next point that the runs nearly reach.
+    """The curve up to `right` frames, a few points of it by themselves, as is the next one that the runs nearly reach.
 
     Its own points alone: a number that is hovered between them would look like one that was published.
     """
     count, ahead = int((curve.xs <= right).sum()), curve.ahead_of(right)
-    parts = [slice(0, count)] if count else []
-    if ahead is not None:
-        parts.append(slice(ahead, ahead + 1))
+    alone = [*(range(count) if count <= published.FEW_POINTS else ()), *([] if ahead is None else [ahead])]
+    parts = [slice(0, count)] * (count > published.FEW_POINTS) + [slice(index, index + 1) for index in alone]
     look: dict[str, Any] = {"color": "ink", "kind": "published"}
     return [
         _line("Dreamer, published", curve.xs[part], curve.mean[part], spread=curve.std[part], **look) for part in parts

@@ -141,9 +141,15 @@ def test_returns_beside_the_published_curve(folder):
     longer = [run._replace(xs=[*run.xs, 200_000], ys=[*run.ys, 90.0]) if run.seed == 1 else run for run in entries]
     line = report.return_charts(longer, published.load(), {}, None)[0]["lines"][-1]
     assert (line["name"], line["ys"]) == ("Dreamer, mean of 2", [15, 70, None])
-    theirs = lines["Dreamer, published"]
     curve = published.load().curve(CHEETAH)
-    assert (theirs["xs"], theirs["ys"]) == ([5000, 105_000], curve.mean[:2].tolist())  # no points between its own
+
+    def theirs(lines):
+        return [(line["xs"], line["ys"]) for line in lines if line["name"] == "Dreamer, published"]
+
+    # No points between its own, and no line between few.
+    assert theirs(cheetah["lines"]) == [([x], [y]) for x, y in zip(curve.xs[:2], curve.mean[:2], strict=True)]
+    (long,) = report.return_charts([entries[0]._replace(xs=[1, 450_000])], published.load(), {}, None)
+    assert theirs(long["lines"]) == [(curve.xs[:5].tolist(), curve.mean[:5].tolist()), ([505_000], [curve.mean[5]])]
     assert set(lines["random actions"]["ys"]) == {7.5}
     assert [(line["name"], line["color"]) for line in dot["lines"]] == [("mine", 1)]
     (early,) = report.return_charts([entries[0]._replace(xs=[1, 4000])], published.load(), {}, None)
