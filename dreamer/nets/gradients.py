@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-_HELD = "dreamer_gradients"
+_HELD = "_dreamer_gradients"
 
 
 def custom_gradient(function: Callable[..., tuple[tf.Tensor, Callable]]) -> Callable[..., tf.Tensor]:
@@ -30,11 +30,15 @@ def custom_gradient(function: Callable[..., tuple[tf.Tensor, Callable]]) -> Call
 
 
 def _hold(op: tf.Operation) -> None:
-    """Let the graph of the operation hold its gradient, and TensorFlow's registry only know where it is."""
+    """Let the graph of the operation hold its gradient, and TensorFlow's registry only know where it is.
+
+    Not in a collection of the graph: those of a graph are handed to the ones that are traced in its midst, and some of
+    these belong to a module and stay.
+    """
     registry = ops.gradient_registry._registry
     name = op.get_attr("_gradient_op_type").decode()
     gradient = registry[name]["type"]
-    op.graph.add_to_collection(_HELD, gradient)
+    setattr(op.graph, _HELD, [*getattr(op.graph, _HELD, ()), gradient])
     known = weakref.ref(gradient, lambda _: registry.pop(name, None))
 
     def of_graph(op: tf.Operation, *upstream: tf.Tensor) -> Any:
