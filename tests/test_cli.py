@@ -297,6 +297,10 @@ def test_an_older_run_goes_on_with_what_its_missing_keys_stand_for(started, caps
     assert cli.main(["--logdir", "run"]) == 0
     assert started[0][0].loop.max_skipped == 100
     capsys.readouterr()
+    Path("run/config.yaml").write_text(text.replace("  retries: 0\n", ""))
+    assert cli.main(["--logdir", "run", "--env.retries", "3"]) == 0
+    assert started[1][0].env.retries == 3
+    assert "older than the key env.retries" not in capsys.readouterr().out  # it does not go on as it did
     for path in Path("run").iterdir():
         path.unlink()
     Path("run/config.yaml").write_text(text.replace("model:\n", "model:\n  size: 3\n"))

@@ -5,7 +5,7 @@ import errno
 import math
 import os
 import sys
-from itertools import pairwise
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,19 +25,7 @@ PATH_BYTES, NAME_BYTES = 4095, 255  # what Linux and its file systems take
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print its usage and leave, and tells what it would replace in silence."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, and a line for each option of one value that is given again with another."""
-        found = super().parse_known_args(args, namespace)
-        words = args[: args.index("--")] if "--" in args else args
-        for action in self._actions:
-            for name in action.option_strings if action.nargs is None else ():
-                following = {after for word, after in pairwise(words) if word == name}
-                values = following | {word.partition("=")[2] for word in words if word.startswith(f"{name}=")}
-                if len(values) > 1:
-                    tell_replaced(name, getattr(found[0], action.dest))
-        return found
+    """Raises UsageError where argparse would print its usage and leave."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
@@ -46,14 +34,29 @@ class Parser(argparse.ArgumentParser):
         hint = f": did you mean --{near[0]}?" if near else f" (see `{self.prog} --help`)"
         raise UsageError(f"{message}{hint}")
 
+    def tell_replaced(self, words: list[str]) -> None:
+        """See the function of this name, of the options of one value among the words that were parsed."""
+        words = words[: words.index("--")] if "--" in words else words
+        single = {name for action in self._actions if action.nargs is None for name in action.option_strings}
+        parts = [(*word.partition("="), after) for word, after in zip(words, [*words[1:], ""], strict=True)]
+        tell_replaced((name, value if equals else after) for name, equals, value, after in parts if name in single)
+
     def _options(self) -> list[str]:
         return [option.removeprefix("--") for action in self._actions for option in action.option_strings]
 
 
-def tell_replaced(option: str, value: object) -> None:
-    """Say which value counts of those that an option was given: the last words of a script may be meant to win."""
-    value = formats.one_line(value)[:60]
-    print(f"dreamer: {option} is given more than once: {value} counts", file=sys.stderr, flush=True)
+def tell_replaced(given: Iterable[tuple[str, str]]) -> None:
+    """Say of each option that was given several values which one counts: the last words of a script may be meant to.
+
+    given: (option, value) in their order.
+    """
+    values: dict[str, list[str]] = {}
+    for option, value in given:
+        values.setdefault(option, []).append(value)
+    for option, all_of_it in values.items():
+        if len(set(all_of_it)) > 1:
+            option, last = formats.one_line(option)[:60], formats.one_line(all_of_it[-1])[:60]
+            print(f"dreamer: {option} is given more than once: {last} counts", file=sys.stderr, flush=True)
 
 
 def make_parser(command: str, description: str) -> Parser:
@@ -70,14 +73,18 @@ def parse(parser: Parser, words: list[str]) -> argparse.Namespace:
     if "--help" in words or "-h" in words:
         say(parser.format_help().rstrip())
         raise HelpShown
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    parser.tell_replaced(words)
+    return args
 
 
 def parse_known(parser: Parser, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """As `parse`, with the words that the parser does not know."""
-    if {"--help", "-h"}.isdisjoint(words):
-        return parser.parse_known_args(words)
-    return parse(parser, words), []
+    if not {"--help", "-h"}.isdisjoint(words):
+        return parse(parser, words), []
+    args, rest = parser.parse_known_args(words)
+    parser.tell_replaced(words)
+    return args, rest
 
 
 def to_positive(text: str) -> int:

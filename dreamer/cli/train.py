@@ -57,7 +57,7 @@ class TrainWords(NamedTuple):
 def parse_train(words: list[str]) -> TrainWords:
     """Split the words of `dreamer train`. Raises UsageError."""
     overlays, overrides, logdir, allowed, profile = [], {}, None, [], False
-    words, said = list(words), dict[str, str]()
+    words, said = list(words), list[tuple[str, str]]()
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
@@ -72,9 +72,7 @@ def parse_train(words: list[str]) -> TrainWords:
             values.append(words.pop(0))
         if not values or "" in values:
             raise UsageError(f"--{name} needs a value")
-        if not several and said.setdefault(name, values[0]) != values[0]:
-            tell_replaced(f"--{name}", values[0])
-            said[name] = values[0]
+        said += [(f"--{name}", values[0])] * (not several)
         if name == "configs":
             overlays += values
         elif name == "resume.allow":
@@ -88,6 +86,7 @@ def parse_train(words: list[str]) -> TrainWords:
             raise UsageError(f"unknown option --{name}: did you mean --{near[0]}?")
         else:
             overrides[name] = values[0]
+    tell_replaced(said)
     return TrainWords(overlays, overrides, logdir, allowed, profile)
 
 

@@ -315,7 +315,10 @@ def _number_in(info: Any, name: str) -> np.float32:
     value = _look_up(info, name)
     if isinstance(value, int):  # of any size, unlike those of NumPy
         value = float(value) if abs(value) <= _LARGEST else np.nan
-    array = np.asarray(np.nan if value is None else value)
+    try:
+        array = np.asarray(np.nan if value is None else value)
+    except ValueError:  # a list of lists that are not equally long
+        array = np.empty(0)
     if array.size != 1 or array.dtype.kind not in "biuf":
         raise EnvError(f"info has {name} {' '.join(repr(value).split())[:80]}: expected a number (--env.info)")
     with np.errstate(over="ignore"):

@@ -143,7 +143,8 @@ def _notes(found: list[runs.Run], key: str) -> list[str]:
     """Lines where points stand after different frames, and for each that is a mean over runs of different settings."""
     of = [(run, value) for run in found if (value := _value(run, key)) is not None]
     last = [max(run.scores.xs) for run, _ in of]
-    apart = f"runs end after different frames, {curves.human(min(last))} to {curves.human(max(last))}"
+    what = runs.unit([run.scores for run, _ in of]).removeprefix("Environment ").lower()
+    apart = f"runs end after different {what}, {curves.human(min(last))} to {curves.human(max(last))}"
     return [apart] * (max(last) > _SAME_END * min(last)) + [
         f"{curves.title(task)}, {curves.label(method)}, {key} {runs.in_words(value)}: runs with different settings are "
         f"averaged: {curves.settings_in_words(differ, most=3)}"

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,24 +75,27 @@ def _without_copies(entries: list[scores.Scores]) -> tuple[list[scores.Scores], 
     other process has (a copy, as it is or was), or exactly its points (the same seed trained again). As a run of its
     own it would make the mean one of fewer seeds, and the deviation too small.
     """
-    groups = defaultdict(list)
+    found: dict[tuple, dict[Path, scores.Scores]] = defaultdict(dict)
+    copies, lines = set(), []
     for entry in sorted(entries, key=lambda entry: -len(entry.xs)):
-        groups[entry.task, entry.method, entry.seed].append(entry)
-    copies = []
-    for group in groups.values():
-        for n, entry in enumerate(group):
-            if whole := next((of for of in group[:n] if _is_the_same(of, entry)), None):
-                copies.append((entry, f"{shown(entry.path)}: {shown(whole.path)} once more: counted once"))
-    left_out = [entry for entry, _ in copies]
-    return [entry for entry in entries if not any(entry is copy for copy in left_out)], [line for _, line in copies]
+        of_seed = (entry.task, entry.method, entry.seed)
+        alike = [found[of_seed + sign] for sign in _signs(entry)]
+        # Two of one path are two: those of a file of many.
+        others = (of for runs in alike for path, of in runs.items() if path != entry.path)
+        if whole := next((of for of in others if not run_files.differ([of, entry])), None):
+            copies.add(id(entry))
+            lines.append(f"{shown(entry.path)}: {shown(whole.path)} once more: counted once")
+        for runs in alike:
+            runs.setdefault(entry.path, entry)
+    return [entry for entry in entries if id(entry) not in copies], lines
 
 
-def _is_the_same(one: scores.Scores, other: scores.Scores) -> bool:
-    """Whether two runs of a task, method and seed are one, see `_without_copies`."""
-    if one.path == other.path:  # a file of many, which says that they are two
-        return False
-    points = (one.xs, one.ys) == (other.xs, other.ys) and len(set(one.ys)) > 1  # not of an agent that gets nothing
-    return (points or run_files.begin_alike(one, other)) and not run_files.differ([one, other])
+def _signs(entry: scores.Scores) -> Iterator[tuple]:
+    """What two runs of a task, method, seed and settings have in common if they are one, see `_without_copies`."""
+    if len(set(entry.ys)) > 1:  # those of an agent that gets nothing tell nothing
+        yield "points", tuple(entry.xs), tuple(entry.ys)
+    if (first := run_files.beginning(entry)) is not None:
+        yield "begins", first
 
 
 def divided(entries: list[scores.Scores], keys: list[str], paths: list[Path]) -> tuple[list[scores.Scores], list[str]]:
@@ -109,7 +112,9 @@ def divided(entries: list[scores.Scores], keys: list[str], paths: list[Path]) ->
     unknown = sum(not run.settings for run in found) if settings else 0
     note = f"{unknown:,} of {len(found):,} runs have no settings: not divided by {', '.join(settings)}"
     folders = [_folder(run.scores, paths) if FOLDER in keys else Path() for run in found]
-    held = [path for path in dict.fromkeys(paths) if FOLDER in keys and any(_holds(path, run.scores) for run in found)]
+    places = [Path(os.path.realpath(run.scores.path)) for run in found if FOLDER in keys]  # links are followed
+    holding = {of for place in places for of in (place, *place.parents)}
+    held = [path for path in dict.fromkeys(paths) if Path(os.path.realpath(path)) in holding]
     notes = [f"{shown(path)}: all of its runs are among those of other folders" for path in held if path not in folders]
     divisions = [_divided(run, keys, shown(folder)) for run, folder in zip(found, folders, strict=True)]
     return divisions, [note] * (unknown > 0) + notes

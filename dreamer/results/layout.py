@@ -63,7 +63,7 @@ def _limit_heights(panels: list[Axes], ceiling: float, from_zero: bool) -> None:
     bottom, top = min(panel.dataLim.y0 for panel in panels), max(panel.dataLim.y1 for panel in panels)
     begins_at_zero = low >= 0 and (from_zero or low <= top - bottom)
     bottom, top = 0 if begins_at_zero else bottom, min(top, ceiling)
-    room = 0.05 * (top - bottom) or max(1.0, 0.05 * abs(top))
+    room = 0.05 * (top - bottom) or (max(1.0, 0.05 * abs(top)) if from_zero else 0.05 * abs(top) or 1.0)
     for panel in panels:
         panel.set_ylim(bottom - room * (bottom != 0), top + room)
 

@@ -3,6 +3,7 @@
 Every file may be missing, cut short or damaged: what cannot be used is named and left out.
 """
 
+import json
 import math
 from array import array
 from collections import Counter, defaultdict
@@ -157,18 +158,14 @@ def unit(entries: list[scores.Scores]) -> str:
     return FRAMES if learned == {False} else "Updates" if learned == {True} else "Frames, or updates"
 
 
-def begin_alike(one: scores.Scores, other: scores.Scores) -> bool:
-    """Whether two runs have the same first line of metrics, the times in it included."""
-    first = _first_line(one)
-    return first is not None and first == _first_line(other)
-
-
-def _first_line(entry: scores.Scores) -> dict | None:
-    """The first line of a run's metrics; None where there is none."""
+def beginning(entry: scores.Scores) -> str | None:
+    """The first line of a run's metrics that has times, which no other process has; None where there is none."""
     (directory,) = _directories([entry])
     if directory is None:
         return None
-    return next(formats.step_lines(directory / "metrics.jsonl", []), None)
+    lines = formats.step_lines(directory / "metrics.jsonl", [])
+    timed = (line for line in lines if any(name.startswith("time/") for name in line))
+    return next((json.dumps(line, sort_keys=True) for line in timed), None)
 
 
 def differ(entries: list[scores.Scores]) -> bool:

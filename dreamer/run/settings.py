@@ -42,14 +42,13 @@ def agree(given: config.Config, logdir: Path, allowed: Iterable[str] = ()) -> Se
             f"eval` plays it, and --init_from {logdir} begins a new run with its networks in another --logdir"
         )
     saved = config.load_file(path)
+    older = {key: was for key, was in config.filled_in(path).items() if given.flat()[key] == config.key(key).value}
     notes = [
-        f"{logdir} is older than the key {key}: it goes on with {yaml(value)}, which is what it did until now."
-        for key, value in config.filled_in(path).items()
+        f"{logdir} is older than the key {key}: it goes on with {yaml(was)}, which is what it did until now."
+        for key, was in older.items()
         if key in {changed[0] for changed in saved.diff(given)}
     ]
-    given = given.replace(
-        **{key: saved.flat()[key] for key in config.filled_in(path) if given.flat()[key] == config.key(key).value}
-    )
+    given = given.replace(**{key: saved.flat()[key] for key in older})
     if saved.precision == "auto":  # releases up to 0.1 wrote down what was asked for
         saved = saved.replace(precision=_recorded_precision(logdir) or "auto")
     if given.precision == "auto":

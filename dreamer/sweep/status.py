@@ -99,7 +99,7 @@ def waiting(folder: Path) -> list[Status]:
     return [
         Status(str(folder / name), WAITING, 0, _whole(steps))
         for name, steps in (runs.items() if isinstance(runs, dict) else ())
-        if formats.is_number(steps) and name.isprintable() and not (folder / name / layout.CONFIG).exists()
+        if formats.is_number(steps) and name.isprintable() and not os.path.exists(folder / name / layout.CONFIG)
     ]
 
 

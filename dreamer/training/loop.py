@@ -180,11 +180,11 @@ class Run:
         self._stopwatch = Stopwatch()
 
     def say(self, line: str) -> None:
-        """Show a line of its own to the user, with those of the start if that is not over."""
+        """Show a line of its own to the user: at once, since the start may fail by what it tells."""
         if hasattr(self, "_progress"):
             self._progress.message(line)
         else:
-            self._recorder.notes.append(line)
+            print(line, file=sys.stderr, flush=True)
 
     @property
     def frames(self) -> int:

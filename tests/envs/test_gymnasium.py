@@ -365,7 +365,7 @@ def test_what_passes_for_a_number_of_info(value, number):
     np.testing.assert_array_equal(_number_in({"x": value}, "x"), np.float32(number))
 
 
-@pytest.mark.parametrize("value", ["3", [1, 2], {"a": 1}, np.zeros(2), np.zeros(0), 1j, b"3"])
+@pytest.mark.parametrize("value", ["3", [1, 2], [[1], [1, 2]], {"a": 1}, np.zeros(2), np.zeros(0), 1j, b"3"])
 def test_what_is_no_number_of_info(value):
     with pytest.raises(EnvError, match=r"^info has x .*: expected a number \(--env.info\)$"):
         _number_in({"x": value}, "x")

@@ -223,6 +223,8 @@ def test_folders_in_each_other_and_ways_back(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err == ""
     curves.collect([Path("a"), Path("a/../a")], group_by=["folder"])
     assert capsys.readouterr().err == "a/../a: all of its runs are among those of other folders\n"
+    curves.collect([Path("a"), Path("link")], group_by=["folder"])
+    assert capsys.readouterr().err == "link: all of its runs are among those of other folders\n"
 
 
 TWICE = {"xs": (10, 20, 30), "ys": (1, 2, 3)}
@@ -256,7 +258,10 @@ def test_a_run_that_is_there_once_more_counts_once(tmp_path, capsys, one, other,
         if settings:
             (run / "config.yaml").write_text(settings)
         if seconds:
-            (run / "metrics.jsonl").write_text(f'{{"step": 10, "time/seconds": {seconds}}}\n{{"step": 20}}\n')
+            # The first line may be an evaluation of networks that are equal in all runs of a seed.
+            (run / "metrics.jsonl").write_text(
+                f'{{"step": 5}}\n{{"step": 10, "time/seconds": {seconds}}}\n{{"step": 20}}\n'
+            )
     entries = curves.collect([tmp_path])
     err = capsys.readouterr().err
     assert len(entries) == (2 if copy is False else 1)
@@ -266,8 +271,18 @@ def test_a_run_that_is_there_once_more_counts_once(tmp_path, capsys, one, other,
 
 def test_runs_that_are_said_to_be_two_are_two(tmp_path):
     run = {"task": "dmc_walker_walk", "method": "dreamer", "seed": 0, "xs": [1, 2], "ys": [1, 2]}
-    (tmp_path / "many.json").write_text(json.dumps([run, run]))
+    for name in ("many.json", "again.json"):
+        (tmp_path / name).write_text(json.dumps([run, run]))
     assert len(curves.collect([tmp_path / "many.json"])) == 2
+    assert len(curves.collect([tmp_path / "many.json", tmp_path / "again.json"])) == 2
+
+
+def test_how_many_files_are_opened_grows_with_the_runs_alone(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(curves.run_files, "beginning", lambda entry: opened.append(entry.path))
+    for n in range(8):
+        write_run(tmp_path / str(n), xs=[1, 2], ys=[1, n])
+    assert len(curves.collect([tmp_path])) == len(opened) == 8
 
 
 def test_what_is_once_more_is_told_by_what_is_drawn(tmp_path, capsys):

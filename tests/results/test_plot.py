@@ -260,9 +260,10 @@ def test_a_metric_is_drawn_in_its_own_range_and_without_what_is_about_returns(tm
     (panel,) = plot.draw([make_scores([10, 20], [1.0, 3.0])], {}, metric="train/x").axes
     assert panel.get_ylabel() == "train/x"
     assert panel.get_ylim()[0] == 0  # which is near
-    for value in (0.0, 11_300.0, 1e16, -1e90):
+    for value in (0.0, 0.003, 11_300.0, 1e16, -1e90):
         (panel,) = plot.draw([make_scores([10, 20], [value, value])], {}, metric="train/x").axes
         assert panel.get_ylim()[0] < panel.get_ylim()[1]
+        assert value <= 0 or panel.get_ylim()[0] > 0  # a number that is never negative has no negative axis
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_what_a_sweep_has_not_begun_waits(tmp_path):
     for damaged in ("", "[]", '{"runs": 3}', '{"runs": {"a": "x"}}', '{"runs": {"a": NaN}}', '{"runs": {"\\n": 1}}'):
         note.write_text(damaged)
         assert status.waiting(tmp_path) == []
+    note.write_text(json.dumps({"runs": {"n" * 300: 10}}))  # no file can have that name
+    assert [row.frames for row in status.waiting(tmp_path)] == [0]
 
 
 def test_an_agent_alone_is_neither_finished_nor_stopped(tmp_path):

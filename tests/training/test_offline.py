@@ -236,6 +236,17 @@ def test_a_damaged_episode_is_left_out_and_stays_where_it_is(tmp_path, capsys):
     assert said[0].startswith(f"replay: {path} cannot be read as an episode: ")
 
 
+def test_a_start_that_fails_by_its_episodes_has_told_what_is_wrong_with_each(tmp_path, capsys):
+    folder = fill(tmp_path / "episodes", count=3)
+    for path in folder.glob("*.npz"):
+        with np.load(path) as arrays:
+            np.savez(path, **{key: arrays[key] for key in arrays.files if key != "discount"})
+    with pytest.raises(RunError, match="^every episode is damaged$"):
+        learn(folder, tmp_path / "run", steps="3")
+    assert capsys.readouterr().err.count("discount") == 3
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_actions_are_comes_from_the_data(tmp_path):
     space = offline.action_space(EpisodeStore(fill(tmp_path / "numbers"), action_repeat=2, read_only=True))
     assert space == ActionSpace(2, discrete=False)
