@@ -15,7 +15,7 @@ import pathlib
 import subprocess
 import sys
 
-# Each with its overlays, and keys of its own: a fifth of PlaNet's candidates is enough here, and saves hours.
+# Each with its overlays, and keys of its own: a tenth of PlaNet's products is enough here, and saves hours.
 METHODS = {
     "dreamer": ([], []),
     "no_value": (["no_value"], []),
