@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         """See the function of this name, of the options of one value among the words that were parsed."""
         words = words[: words.index("--")] if "--" in words else words
         single = {name for action in self._actions if action.nargs is None for name in action.option_strings}
-        parts = [(*word.partition("="), after) for word, after in zip(words, [*words[1:], ""], strict=True)]
+        parts = [(*word.partition("="), after) for word, after in zip(words, [*words, ""][1:], strict=True)]
         tell_replaced((name, value if equals else after) for name, equals, value, after in parts if name in single)
 
     def _options(self) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamer import stops
-from dreamer.cli import show, train
+from dreamer.cli import arguments, show, train
 from dreamer.cli.arguments import SEVERAL, Parser, UsageError, make_parser, parse_known, to_path, to_positive, to_seed
 from dreamer.cli.output import fail, say
 from dreamer.sweep import engines, estimate, plan, table
@@ -48,6 +48,7 @@ def sweep(words: list[str], active: stops.Stops) -> int:
     if args.index is not None:
         return train.train(jobs[0].words[1:], active)
     plan.check(jobs, given.allowed)
+    arguments.tell_replaced(given.single)
     if args.engine == "slurm":
         return _slurm(args, given, jobs)
     view = View(jobs)

@@ -45,19 +45,23 @@ OPTIONS = ("configs", "logdir", "profile", "resume.allow", "help")  # those that
 
 
 class TrainWords(NamedTuple):
-    """What the words of `dreamer train` say: overlays, {key: text}, log directory, --resume.allow and --profile."""
+    """What the words of `dreamer train` say: overlays, {key: text}, log directory, --resume.allow and --profile.
+
+    single: (option, value) of those of one value, in their order.
+    """
 
     overlays: list[str]
     overrides: dict[str, str]
     logdir: Path | None
     allowed: list[str]
     profile: bool
+    single: list[tuple[str, str]]
 
 
 def parse_train(words: list[str]) -> TrainWords:
     """Split the words of `dreamer train`. Raises UsageError."""
     overlays, overrides, logdir, allowed, profile = [], {}, None, [], False
-    words, said = list(words), list[tuple[str, str]]()
+    words, single = list(words), list[tuple[str, str]]()
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
@@ -72,7 +76,7 @@ def parse_train(words: list[str]) -> TrainWords:
             values.append(words.pop(0))
         if not values or "" in values:
             raise UsageError(f"--{name} needs a value")
-        said += [(f"--{name}", values[0])] * (not several)
+        single += [(f"--{name}", values[0])] * (not several)
         if name == "configs":
             overlays += values
         elif name == "resume.allow":
@@ -86,8 +90,7 @@ def parse_train(words: list[str]) -> TrainWords:
             raise UsageError(f"unknown option --{name}: did you mean --{near[0]}?")
         else:
             overrides[name] = values[0]
-    tell_replaced(said)
-    return TrainWords(overlays, overrides, logdir, allowed, profile)
+    return TrainWords(overlays, overrides, logdir, allowed, profile, single)
 
 
 def _is_key(name: str) -> bool:
@@ -120,6 +123,7 @@ def go_on(
             agreed = claim_logdir(run, logdir, resources, given.allowed)
         except BlockingIOError as error:
             return fail(error, IN_USE)
+        tell_replaced(given.single)
         for line in agreed.notes:
             print(line, flush=True)
         of_run = agreed.previous is not None and run.precision == "auto"
