@@ -193,15 +193,15 @@ def _draw_published(panel: Axes, task: str, published: Published, columns: int) 
     ahead = curve is not None and curve.ahead_of(last) == count  # and not inside the axis already
     if curve and (count or ahead):
         xs, mean, std = (values[: count + ahead] for values in (curve.xs, curve.mean, curve.std))
-        within, alone = slice(count), slice(0 if count <= FEW_POINTS else count, None)
-        if count > FEW_POINTS:
+        few = count <= FEW_POINTS
+        within, alone = slice(count), slice(0 if few else count, None)
+        if not few:
             low, high = (mean - std)[within], (mean + std)[within]
             panel.fill_between(xs[within], low, high, color=style.INK, alpha=0.1, linewidth=0, label=_BAND)
-        above = 5 if count <= FEW_POINTS else 2.5  # single points would lie beneath those of the runs, unseen
+        above = 5 if few else 2.5  # single points would lie beneath those of the runs, unseen
         points: dict[str, Any] = {"marker": "o", "markersize": 3.5, "clip_on": False, "zorder": above, **CURVE_STYLE}
-        look = points if _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
-        look = points | {"linestyle": ""} if count <= FEW_POINTS else look
-        (line,) = panel.plot(xs[within], mean[within], label="Dreamer, published", **look)
+        look = points if few or _is_short(xs, columns) else {"zorder": above, **CURVE_STYLE}
+        (line,) = panel.plot(xs[within], mean[within], label="Dreamer, published", linestyle="" if few else "-", **look)
         if len(xs[alone]):
             panel.errorbar(xs[alone], mean[alone], std[alone], linestyle="", label=_BARS, **points)
         if ahead:
